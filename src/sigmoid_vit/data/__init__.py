@@ -1,0 +1,62 @@
+"""Data sets, their parts, and the batches a network is trained on.
+
+    data = load_data("folder", "my_images")
+    train = data.train.prepare(img_size=(224, 224))
+    transform = BatchTransform(224, mean, std, "bicubic", train=True, seed=seed, n=len(train))
+    for images, labels, index in train.batches(epoch_batches(len(train), batch_size, seed, epoch)):
+        x = transform(images.to(device), index, epoch)  # float32 [B, 3, 224, 224]
+
+A further data set is one module with a subclass of `DataModule` and a line in `DATASETS`.
+"""
+
+from pathlib import Path
+
+from sigmoid_vit.data.augment import AttentionMap, BatchTransform
+from sigmoid_vit.data.cifar10 import Cifar10
+from sigmoid_vit.data.cub import Cub2010, Cub2011
+from sigmoid_vit.data.digits import DigitsDecoy, ink_grid
+from sigmoid_vit.data.folder import ImageFolder
+from sigmoid_vit.data.images import BadImage, read_image
+from sigmoid_vit.data.module import DataModule
+from sigmoid_vit.data.part import Part, Prepared, epoch_batches
+from sigmoid_vit.errors import UserError
+
+__all__ = [
+    "DATASETS",
+    "AttentionMap",
+    "BadImage",
+    "BatchTransform",
+    "DataModule",
+    "Part",
+    "Prepared",
+    "epoch_batches",
+    "ink_grid",
+    "load_data",
+    "read_image",
+]
+
+DATASETS: dict[str, type[DataModule]] = {
+    "cifar10": Cifar10,
+    "cub200": Cub2010,
+    "cub200_2011": Cub2011,
+    "digits_decoy": DigitsDecoy,
+    "folder": ImageFolder,
+}
+
+
+def load_data(
+    name: str,
+    path: str | Path | None = None,
+    val_fraction: float = 0.1,
+    seed: int = 0,
+    skip_bad_images: bool = False,
+    **options,
+) -> DataModule:
+    """List a data set's images and cut its validation part; no image file is opened yet.
+
+    `path` is the folder of the data set. `options` are those of the data set's class (digits_decoy: decoys).
+    Raises `UserError` for an unknown name, and for files that are missing or not what they should be.
+    """
+    if name not in DATASETS:
+        raise UserError(f"there is no data set {name!r}; the valid names are {', '.join(DATASETS)}")
+    return DATASETS[name](path, val_fraction, seed, skip_bad_images, **options)

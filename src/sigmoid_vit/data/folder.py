@@ -1,0 +1,73 @@
+"""`folder`: the user's own images in train/<class>/ and, if there are any, val/<class>/ and test/<class>/."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from torchvision.datasets.folder import IMG_EXTENSIONS
+
+from sigmoid_vit.data.images import listed
+from sigmoid_vit.data.module import DataModule, check_same_classes
+from sigmoid_vit.data.part import Part
+from sigmoid_vit.errors import UserError
+
+LEFT_BEHIND = ("thumbs.db", "desktop.ini", "__macosx")  # by file managers, besides all hidden names
+
+
+class ImageFolder(DataModule):
+    """A folder per part, in it a folder per class; images may lie in further folders inside a class."""
+
+    def find(self, path: Path | None) -> Path:
+        if path is None:
+            raise UserError("the data set 'folder' needs DATASET_PATH, the folder that holds train/<class>/")
+        if not (path / "train").is_dir():
+            raise UserError(_no_train(path))
+        self.part_names = tuple(name for name in ("train", "val", "test") if (path / name).is_dir())
+        classes = {name: _folders(path / name) for name in self.part_names}
+        if len(classes["train"]) < 2:
+            found = listed(classes["train"]) or "none"
+            raise UserError(f"{path / 'train'} needs at least 2 class folders; it has {found}")
+        for name in self.part_names:
+            check_same_classes(classes["train"], classes[name], str(path / name))
+        return path
+
+    def read(self, name: str) -> Part:
+        folder = self.root / name
+        classes = _folders(folder)
+        stray = [p for p in sorted(folder.iterdir()) if p.is_file() and p.suffix.lower() in IMG_EXTENSIONS]
+        if stray:
+            raise UserError(f"images outside any class folder, move them into one: {listed(stray)}")
+        files = {class_name: _files(folder / class_name) for class_name in classes}
+        empty = [folder / class_name for class_name in classes if not files[class_name]]
+        if empty:
+            raise UserError(f"class folders without images, fill or remove them: {listed(empty)}")
+        paths = [path for class_name in classes for path in files[class_name]]
+        labels = np.repeat(np.arange(len(classes)), [len(files[class_name]) for class_name in classes])
+        return Part([path.relative_to(self.root).as_posix() for path in paths], labels, classes, paths)
+
+
+def _no_train(path: Path) -> str:
+    if not path.is_dir():
+        return f"there is no folder {path}; DATASET_PATH is the folder that holds train/<class>/"
+    if path.name in ("train", "val", "test"):
+        return f"{path} is one part of a data set; DATASET_PATH is the folder above it, {path.parent}"
+    found = listed(_folders(path))
+    holds = f"it holds the folders {found}; if these are classes, move them into" if found else "expected"
+    return f"there is no train/ in {path}: {holds} {path / 'train'}/"
+
+
+def _visible(name: str) -> bool:
+    return not name.startswith(".") and name.lower() not in LEFT_BEHIND
+
+
+def _folders(path: Path) -> list[str]:
+    return sorted(child.name for child in path.iterdir() if child.is_dir() and _visible(child.name))
+
+
+def _files(folder: Path) -> list[Path]:
+    """All files below a class folder, sorted; what is not an image is found by `Part.prepare`."""
+    files = []
+    for where, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = filter(_visible, folders)
+        files += [Path(where, name) for name in names if _visible(name)]
+    return sorted(files)
