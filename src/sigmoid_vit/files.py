@@ -1,0 +1,63 @@
+"""Files that are either whole or not there, whenever the process is killed."""
+
+import contextlib
+import hashlib
+import os
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from sigmoid_vit.errors import UserError
+
+LEFTOVER_AGE = 600  # seconds since its last byte after which a temporary file counts as abandoned
+
+
+def write_atomically(path: str | Path, write: Callable[[BinaryIO], None]) -> None:
+    """Replace `path` by what `write(file)` writes, in one step that survives a kill and a power cut.
+
+    The bytes go to a temporary file in the same folder (made if need be), reach the disk, and are then
+    renamed; until that moment the old file stays as it was. A writer that was killed leaves its temporary
+    file behind; a later one removes it once it has rested for LEFTOVER_AGE. A symbolic link stays, its
+    target is replaced.
+
+    Raises:
+        UserError: the folder or the disk does not take the file.
+    """
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(target)
+        with open(temporary, "xb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+        _flush_folder(target.parent)
+    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
+        raise UserError(f"cannot write {path} ({error}); is the disk full or read-only?") from error
+    finally:
+        with contextlib.suppress(OSError):  # there is one only after a failure
+            temporary.unlink()
+
+
+def sha256(path: str | Path) -> str:
+    """The file's SHA-256 as 64 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _remove_leftovers(target: Path) -> None:
+    for leftover in target.parent.glob(f".{target.name}.*.tmp"):
+        if time.time() - leftover.stat().st_mtime > LEFTOVER_AGE:
+            leftover.unlink(missing_ok=True)
+
+
+def _flush_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
