@@ -39,6 +39,7 @@ class DigitsDecoy(DataModule):
         "batch_size": 64,
         "opt": "adamw",
         "lr": 2e-3,
+        "warmup": 0.3,
         "weight_decay": 0.05,
         "epochs": 20,
         "hflip": 0.0,  # a mirrored digit is another one, or none

@@ -1,0 +1,29 @@
+# Sourced by the training scripts: turns their settings into the command line of src/train.py.
+# A setting left empty takes src/train.py's default (python3 src/train.py --help).
+
+launch_training() {
+    local args=() name value
+    for name in PROJECTS_NAME RUNS_NAME DATASET DATASET_PATH BATCH_SIZE MODEL_NAME IMG_SIZE LR OPT EPOCHS WANDB \
+        PRETRAINED SEED RESUME; do
+        value="${!name:-}"
+        [ -z "$value" ] || args+=("--${name,,}" "$value")
+    done
+    # shellcheck disable=SC2206  # several words on purpose
+    [ -z "${MODEL_KWARGS:-}" ] || args+=(--model_kwargs $MODEL_KWARGS)
+    [ -z "${WANDB_KEY:-}" ] || export WANDB_API_KEY="$WANDB_KEY"
+    unset WANDB_KEY
+
+    local python=python3
+    [ ! -x .venv/bin/python ] || [ -n "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] || python=.venv/bin/python
+    case "$IS_DATAPARALLEL" in
+        false) exec "$python" src/train.py "${args[@]}" "$@" ;;
+        true) ;;
+        *) echo "error: IS_DATAPARALLEL is '$IS_DATAPARALLEL'; it must be true or false" >&2; exit 1 ;;
+    esac
+    # LAUNCH_ARGS adds accelerate's own options, such as those for several machines (see the README)
+    local processes
+    processes=$("$python" -c 'import torch; print(torch.cuda.device_count() or 2)')
+    # shellcheck disable=SC2086
+    exec "$python" -m accelerate.commands.launch --multi_gpu --num_machines 1 --num_processes "$processes" \
+        --mixed_precision no --dynamo_backend no ${LAUNCH_ARGS:-} src/train.py "${args[@]}" "$@"
+}

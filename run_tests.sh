@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Prepares .venv, then checks style (ruff) and runs every test. Arguments go to pytest.
+set -euo pipefail
+source "$(dirname "$0")/setup_env.sh"
+
+ruff check .
+ruff format --check .
+python -m pytest "$@"

@@ -1,0 +1,28 @@
+"""Evaluate a run: figures, predictions and pictures in RUN/evaluation. Only this script opens a test part."""
+
+import argparse
+
+from sigmoid_vit.errors import run
+from sigmoid_vit.evaluation import evaluate_run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("--run", required=True, help="the run's folder, result/<RUNS_NAME>")
+    parser.add_argument(
+        "--split", help="train, val or a test part (default: test, or val where there is no test)"
+    )
+    parser.add_argument("--checkpoint", default="best", choices=("best", "last"))
+    parser.add_argument("--dataset_path", help="where the data set is now, if it was moved")
+    parser.add_argument("--batch_size", type=int, help="images at a time")
+    args = parser.parse_args()
+    metrics = evaluate_run(args.run, args.split, args.checkpoint, args.dataset_path, args.batch_size)
+    tops = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items() if name.startswith("top"))
+    print(f"{args.run} on {metrics['split']} ({metrics['n']} images): {tops}")
+    print(
+        f"MPP {metrics['mpp']['mean']:.4f}, ECE {metrics['ece']:.4f}, macro {metrics['macro_accuracy']:.4f}"
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,146 @@
+"""A run's folder, result/<RUNS_NAME>: config.json, log.jsonl, best.pt, last.pt and evaluation/."""
+
+import json
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import timm.data
+
+from sigmoid_vit.config import Settings, settings_from_dict
+from sigmoid_vit.errors import UserError
+from sigmoid_vit.files import write_atomically
+from sigmoid_vit.model import SigmoidViT, create_model
+from sigmoid_vit.weights import load_checkpoint, load_into
+
+PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy")
+FREE_ON_RESUME = {"resume", "wandb", "projects_name", "result_dir", "cache_gib", "workers", "dataset_path"}
+
+
+class Run:
+    """The folder of one training run."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.config, self.log_file = self.folder / "config.json", self.folder / "log.jsonl"
+        self.best, self.last = self.folder / "best.pt", self.folder / "last.pt"
+
+    @classmethod
+    def open(cls, settings: Settings) -> "Run":
+        """The folder these settings train into; nothing is written before `create`.
+
+        Raises:
+            UserError: the folder exists and is not to be resumed, or was made with other settings.
+        """
+        run = cls(Path(settings.result_dir) / settings.runs_name)
+        if settings.resume and run.config.exists():
+            run._check_same_settings(settings)
+        elif settings.resume:
+            raise UserError(
+                f"{run.folder} holds no run to resume; leave --resume (RESUME=true) out to start it"
+            )
+        elif run.folder.exists():
+            raise UserError(
+                f"{run.folder} already exists and is never overwritten; continue it with --resume "
+                "(RESUME=true), or choose another RUNS_NAME"
+            )
+        return run
+
+    def create(self, settings: Settings, **facts) -> None:
+        """Write config.json: resolved settings, versions, commit, and facts such as the classes."""
+        if not self.config.exists():
+            config = {"settings": settings.as_dict(), "commit": _commit(), "versions": _versions(), **facts}
+            write_json(self.config, config)
+
+    def settings(self) -> Settings:
+        """The settings the run was made with."""
+        return settings_from_dict(self._read_config()["settings"])
+
+    @property
+    def classes(self) -> list[str]:
+        """The class names, in the order of the class logits."""
+        return self._read_config()["classes"]
+
+    def load_model(self, which: str = "best") -> SigmoidViT:
+        """The run's network with the weights of its best (or "last") epoch, in eval mode."""
+        model = build_model(self.settings(), len(self.classes))
+        load_into(model, self.folder / f"{which}.pt", new_head=False)
+        return model.eval()
+
+    def log(self, line: dict) -> None:
+        """Append one epoch's figures to log.jsonl."""
+        with self.log_file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def history(self) -> list[dict]:
+        """The epochs logged so far."""
+        if not self.log_file.exists():
+            return []
+        return [json.loads(line) for line in self.log_file.read_text(encoding="utf-8").splitlines()]
+
+    def checkpoint_to_resume(self, cut_log: bool = True) -> dict | None:
+        """last.pt, or None if no epoch was finished; log.jsonl is cut back to the epochs it holds."""
+        checkpoint = load_checkpoint(self.last) if self.last.exists() else None
+        if cut_log and self.log_file.exists():
+            lines = self.log_file.read_bytes().splitlines(keepends=True)
+            lines = lines[: checkpoint["epoch"] if checkpoint else 0]
+            write_atomically(self.log_file, lambda file: file.writelines(lines))
+        return checkpoint
+
+    def _read_config(self) -> dict:
+        if not self.config.is_file():
+            raise UserError(f"{self.folder} is not a run: it has no config.json; src/train.py makes one")
+        try:
+            return json.loads(self.config.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise UserError(f"{self.config} is damaged ({error}); restore it from a copy") from error
+
+    def _check_same_settings(self, settings: Settings) -> None:
+        before, now = self.settings().as_dict(), settings.as_dict()
+        changed = [k for k in now if k not in FREE_ON_RESUME and json.loads(json.dumps(now[k])) != before[k]]
+        if changed:
+            what = ", ".join(f"{k.upper()} was {before[k]!r}, is now {now[k]!r}" for k in changed)
+            raise UserError(f"{self.folder} cannot be resumed with other settings: {what}")
+
+
+def build_model(settings: Settings, num_classes: int) -> SigmoidViT:
+    """The network the settings describe, with random weights."""
+    kwargs = {"img_size": settings.img_size, **settings.model_kwargs}
+    try:
+        return create_model(settings.model_name, num_classes=num_classes, **kwargs)
+    except (TypeError, AssertionError, RuntimeError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"timm cannot build {settings.model_name} with {kwargs}: {error}") from error
+
+
+def data_config(model: SigmoidViT) -> dict:
+    """The model's own mean, std and interpolation for its input."""
+    config = timm.data.resolve_model_data_config(model)
+    return {key: config[key] for key in ("mean", "std", "interpolation")}
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write a readable JSON file in one step."""
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+
+
+def _commit() -> str | None:
+    """The commit of the code, with "+changes" when the working tree differs; None outside git."""
+    here = Path(__file__).parent
+
+    def git(*args: str) -> str:
+        return subprocess.run(
+            ("git", *args), cwd=here, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--", "..") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,57 @@
+"""Logging to Weights & Biases. Its key stays in the environment (WANDB_API_KEY); nothing here reads it."""
+
+from pathlib import Path
+
+import torch
+
+from sigmoid_vit.config import Settings
+from sigmoid_vit.data import BatchTransform, Prepared
+from sigmoid_vit.errors import UserError
+from sigmoid_vit.evaluation import attention_figure
+from sigmoid_vit.model import SigmoidViT
+
+SAMPLES = 4
+
+
+class Tracker:
+    """A wandb run: the figures of each epoch and the attention of a few sample images."""
+
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        import wandb  # slow to import, and only needed when asked for
+
+        self.wandb = wandb
+        try:
+            self.run = wandb.init(
+                project=settings.projects_name,
+                name=settings.runs_name,
+                dir=str(folder),
+                config=settings.as_dict(),
+                resume="allow" if settings.resume else None,
+            )
+        except wandb.Error as error:
+            raise UserError(
+                f"wandb cannot start ({error}); set WANDB_KEY, or WANDB_MODE=offline, or WANDB=false"
+            ) from error
+
+    def __enter__(self) -> "Tracker":
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        self.run.finish(exit_code=0 if kind is None else 1)
+
+    def log(
+        self, line: dict, model: SigmoidViT, part: Prepared, transform: BatchTransform, classes: list[str]
+    ) -> None:
+        """One epoch's log line, and the sigmoid attention of the first images of `part`."""
+        figure = _samples(model, part, transform, classes)
+        self.run.log({**line, "attention": self.wandb.Image(figure)}, step=line["epoch"])
+
+
+@torch.no_grad()
+def _samples(model: SigmoidViT, part: Prepared, transform: BatchTransform, classes: list[str]):
+    chosen = torch.linspace(0, len(part) - 1, min(SAMPLES, len(part))).long().tolist()
+    training = model.training
+    model.eval()
+    figure = attention_figure(model, part, transform, chosen, classes)
+    model.train(training)
+    return figure

@@ -1,0 +1,13 @@
+"""Train a network on a data set; run_vit_training.sh calls it. --help lists the settings."""
+
+from sigmoid_vit.config import SettingsParser
+from sigmoid_vit.errors import run
+from sigmoid_vit.training import Trainer
+
+
+def main() -> None:
+    Trainer(SettingsParser(__doc__).parse_settings()).fit()
+
+
+if __name__ == "__main__":
+    run(main)
