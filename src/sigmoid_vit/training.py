@@ -71,7 +71,7 @@ class Trainer:
         precision = {"auto": "bf16" if _has_bf16() else "no", "fp32": "no"}.get(s.precision, s.precision)
         self.accelerator = a = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=precision)
         self.run = Run.open(s)
-        with a.main_process_first():  # a download happens once
+        with a.local_main_process_first():  # a download happens once on each machine
             data = load_data(s.dataset, s.dataset_path, s.val_fraction, s.seed, s.skip_bad_images)
         torch.manual_seed(s.seed)
         self.model = build_model(s, len(data.classes))
@@ -124,7 +124,7 @@ class Trainer:
             self._summary()
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
-        return run.history()[-1]
+        return line
 
     def _one_epoch(self, epoch: int) -> dict:
         start = time.perf_counter()
