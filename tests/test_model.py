@@ -276,7 +276,7 @@ def test_always_finite(value, share, scale, dtype, queries, autocast, seed):
     attn = attn if autocast else attn.to(dtype)
     x = torch.randn(1, 10, 16, dtype=torch.float32 if autocast else dtype, requires_grad=True)
     edit = AttentionEdit(torch.full((1, 3, 3), value), torch.rand(1, 3, 3) < share, queries=queries)
-    request = AttentionRequest(edit.over_keys(1, (3, 3), 2, 1), record=slice(None))
+    request = AttentionRequest(edit.over_keys(1, (3, 3), 2, 1, x.device), record=slice(None))
     with torch.autocast("cpu", dtype if dtype != torch.float32 else torch.bfloat16, enabled=autocast):
         out = attn(x, attn_mask=request)
     out.float().square().mean().backward()

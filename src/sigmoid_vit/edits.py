@@ -97,7 +97,9 @@ class AttentionEdit:
         shape = (*self.value.shape[:-2], *grid)
         return self._with(value.clamp(0, 1).reshape(shape), (cover >= 0.5 - 1e-6).reshape(shape))
 
-    def over_keys(self, batch: int, grid: tuple[int, int], num_heads: int, num_prefix: int) -> LayerEdit:
+    def over_keys(
+        self, batch: int, grid: tuple[int, int], num_heads: int, num_prefix: int, device: torch.device
+    ) -> LayerEdit:
         """The edit as logits over N = num_prefix + gh * gw keys, for a batch of a model with this grid.
 
         Raises:
@@ -109,13 +111,13 @@ class AttentionEdit:
             )
         if len(self) != batch:
             raise UserError(f"the edit is for {len(self)} images, the batch has {batch}")
-        value, edited = self.value, self.edited
+        value, edited = self.value.to(device), self.edited.to(device)
         if value.ndim == 3:
             value, edited = value.unsqueeze(1), edited.unsqueeze(1)
         elif value.shape[1] not in (1, num_heads):
             raise UserError(f"the edit has values for {value.shape[1]} heads, the model has {num_heads}")
         if self.heads is not None:
-            in_scope = torch.zeros(num_heads, 1, 1, dtype=torch.bool, device=edited.device)
+            in_scope = torch.zeros(num_heads, 1, 1, dtype=torch.bool, device=device)
             in_scope[resolve_indices(self.heads, num_heads, "head")] = True
             edited = edited & in_scope
         value = value.to(torch.promote_types(value.dtype, torch.float32))

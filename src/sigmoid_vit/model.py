@@ -131,7 +131,7 @@ class SigmoidViT(VisionTransformer):
             raise UserError("an edit needs every patch; create the model with patch_drop_rate=0")
         grid = tuple(self.patch_embed.dynamic_feat_size(images.shape[-2:]))
         num_heads = self.blocks[0].attn.num_heads
-        layer_edit = edit.to(images.device).over_keys(len(images), grid, num_heads, self.num_prefix_tokens)
+        layer_edit = edit.over_keys(len(images), grid, num_heads, self.num_prefix_tokens, images.device)
         return resolve_indices(edit.layers, len(self.blocks), "layer"), layer_edit
 
     def _check_class_token(self, queries: str) -> None:

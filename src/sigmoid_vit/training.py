@@ -104,13 +104,14 @@ class Trainer:
             t_in_epochs=False,
         )
 
-    def fit(self) -> dict:
-        """Train for all epochs; returns the last line of the log."""
+    def fit(self) -> None:
+        """Train for all epochs, or those that are left of a resumed run, into the run's folder."""
         s, run, main = self.settings, self.run, self.accelerator.is_main_process
         first, best = self._resume() if s.resume else (0, -1.0)
         if main:
             run.create(s, **self._facts())
-            print(f"{run.folder}: epochs {first + 1} to {s.epochs} on {self.accelerator.device}", flush=True)
+            todo = f"epochs {first + 1} to {s.epochs}" if first < s.epochs else f"all {first} epochs are done"
+            print(f"{run.folder}: {todo}, on {self.accelerator.device}", flush=True)
         with Tracker(run.folder, s) if s.wandb and main else nullcontext() as tracker:
             for epoch in range(first, s.epochs):
                 line = self._one_epoch(epoch)
@@ -124,7 +125,6 @@ class Trainer:
             self._summary()
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
-        return line
 
     def _one_epoch(self, epoch: int) -> dict:
         start = time.perf_counter()
