@@ -15,8 +15,11 @@ def main() -> None:
     parser.add_argument("--checkpoint", default="best", choices=("best", "last"))
     parser.add_argument("--dataset_path", help="where the data set is now, if it was moved")
     parser.add_argument("--batch_size", type=int, help="images at a time")
+    parser.add_argument("--errors", type=int, default=6, help="how many errors to picture (default: 6)")
     args = parser.parse_args()
-    metrics = evaluate_run(args.run, args.split, args.checkpoint, args.dataset_path, args.batch_size)
+    metrics = evaluate_run(
+        args.run, args.split, args.checkpoint, args.dataset_path, args.batch_size, args.errors
+    )
     tops = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items() if name.startswith("top"))
     print(f"{args.run} on {metrics['split']} ({metrics['n']} images): {tops}")
     print(
