@@ -120,7 +120,8 @@ def test_an_existing_run_is_never_overwritten(tmp_path):
     assert before == {p: p.read_bytes() for p in run.folder.iterdir()}
 
 
-def test_a_failed_start_leaves_no_folder(tmp_path):
+def test_a_failed_start_fetches_nothing_and_leaves_no_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr("sigmoid_vit.training.load_data", lambda *_: pytest.fail("looked for data first"))
     with pytest.raises(UserError, match=r"load_pretrained\.py --model_name vit_tiny_patch16_224"):
         Trainer(settings(tmp_path, "--pretrained", "")).fit()
     assert not list(tmp_path.iterdir())

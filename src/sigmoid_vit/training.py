@@ -22,7 +22,7 @@ from sigmoid_vit.errors import UserError
 from sigmoid_vit.evaluation import predict
 from sigmoid_vit.runs import Run, build_model, data_config
 from sigmoid_vit.tracking import Tracker
-from sigmoid_vit.weights import default_weights_path, load_into, save_checkpoint
+from sigmoid_vit.weights import default_weights_path, load_checkpoint, load_into, save_checkpoint
 
 
 class ClassificationLoss(nn.Module):
@@ -71,11 +71,14 @@ class Trainer:
         precision = {"auto": "bf16" if _has_bf16() else "no", "fp32": "no"}.get(s.precision, s.precision)
         self.accelerator = a = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=precision)
         self.run = Run.open(s)
+        weights = start_weights(s)
+        if weights:
+            load_checkpoint(weights)  # known to be there and whole before any data is fetched
         with a.local_main_process_first():  # a download happens once on each machine
             data = load_data(s.dataset, s.dataset_path, s.val_fraction, s.seed, s.skip_bad_images)
         torch.manual_seed(s.seed)
         self.model = build_model(s, len(data.classes))
-        self.pretrained = self._load_pretrained()
+        self.start = f"{weights}: {load_into(self.model, weights)}" if weights else "random weights"
         self.data_config = config = data_config(self.model)
         size = (s.img_size, s.img_size)
         prepare = dict(cache_gib=s.cache_gib, workers=s.workers, interpolation=config["interpolation"])
@@ -198,14 +201,6 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad()
 
-    def _load_pretrained(self) -> str:
-        """Load the weights to start from into the model; returns what was done, for config.json."""
-        s = self.settings
-        if s.pretrained.lower() == "false":
-            return "random weights"
-        path = Path(s.pretrained) if s.pretrained else default_weights_path(s.model_name)
-        return f"{path}: {load_into(self.model, path)}"
-
     def _facts(self) -> dict:
         parts = {"train": len(self.train)} | ({"val": len(self.val)} if self.val else {})
         return {
@@ -213,7 +208,7 @@ class Trainer:
             "images": parts,
             "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
             "processes": self.accelerator.num_processes,
-            "start_weights": self.pretrained,
+            "start_weights": self.start,
             "data_config": self.data_config,
         }
 
@@ -245,6 +240,13 @@ class Trainer:
         print(f"  {run.best}       weights of the best epoch")
         print(f"  {run.last}       weights and optimiser of the last epoch, for --resume")
         print(f"Evaluate it with: python3 src/evaluate.py --run {run.folder}")
+
+
+def start_weights(settings: Settings) -> Path | None:
+    """The weights file that the settings start from; None for random weights."""
+    if settings.pretrained.lower() == "false":
+        return None
+    return Path(settings.pretrained) if settings.pretrained else default_weights_path(settings.model_name)
 
 
 def _show(bar: tqdm, totals: Tensor) -> None:
