@@ -1,5 +1,6 @@
 """One part of a data set (train, val or test), and the batches of uint8 images made from it."""
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from sigmoid_vit.data.images import BadImage, decode, for_each_file, listed, upright_size
 from sigmoid_vit.errors import UserError
+from sigmoid_vit.files import sha256
 
 MAX_WORKERS = 16
 
@@ -50,6 +52,12 @@ class Part:
     def box(self, i: int) -> np.ndarray | None:
         """The object's bounding box: float32 (left, top, right, bottom) in pixels of image `i`, or None."""
         return self.boxes[i]() if self.boxes else None
+
+    def sha256(self, i: int) -> str:
+        """SHA-256 of the file of image `i`, or of its uint8 pixels [3, h, w] where there is no file."""
+        if self.paths is not None:
+            return sha256(self.paths[i])
+        return hashlib.sha256(self.images[i].cpu().contiguous().numpy()).hexdigest()
 
     def prepare(
         self,

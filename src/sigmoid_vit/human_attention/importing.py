@@ -1,0 +1,204 @@
+"""The import: people's attention in; edits in the store, and an account of every image, out."""
+
+import os
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from sigmoid_vit.config import Settings
+from sigmoid_vit.data import DATASETS, BadImage, DataModule, Part, load_data
+from sigmoid_vit.data.images import for_each_file, listed
+from sigmoid_vit.data.part import MAX_WORKERS
+from sigmoid_vit.errors import UserError
+from sigmoid_vit.files import sha256
+from sigmoid_vit.human_attention.cells import MARKED, cell_edit, cell_means, cells_inside
+from sigmoid_vit.human_attention.options import GAZE, OWN_MASKS, ImportOptions
+from sigmoid_vit.human_attention.selection import Judge, stratified
+from sigmoid_vit.human_attention.sources import Source, image_size, open_source
+from sigmoid_vit.runs import Run, build_model
+from sigmoid_vit.store import EditStore, StoredEdit
+
+COUNTED = {  # what comes between an image and its edit
+    "missing": "without a mask",
+    "empty": f"with an empty mask (no pixel reaches {MARKED:g})",
+    "small": "with a mask that covers no cell enough (lower --covered; 0: any marked pixel counts)",
+    "full": "with a mask over every cell, which leaves nothing to edit",
+    "bad": "unreadable (--skip_bad_images)",
+}
+
+
+@dataclass
+class Account:
+    """What became of the images of a part; each list holds their ids."""
+
+    edits: str
+    author: str
+    grid: tuple[int, int]
+    part: str = "train"
+    images: int = 0
+    editable: int = 0  # of them, those that a mask gives an edit for
+    wanted: int = 0
+    edited: list[str] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)  # edited images that had an edit in the store
+    resized: list[str] = field(default_factory=list)  # with a map of another size than the image
+    unknown: list[str] = field(default_factory=list)  # names in the source that belong to no image
+    among_images: list[str] = field(default_factory=list)  # masks that the data set takes for images
+    without: dict[str, list[str]] = field(default_factory=lambda: {reason: [] for reason in COUNTED})
+
+    def text(self) -> str:
+        """The account for a person: a line per matter, with its count and the first names."""
+        gh, gw = self.grid
+        lines = [
+            (f"edits in {self.edits}, author {self.author}, grid {gh}x{gw}", self.edited),
+            ("of them in place of an earlier edit, which stays in the history", self.replaced),
+            *((f"not edited, {COUNTED[reason]}", ids) for reason, ids in self.without.items()),
+            ("masks of another size than their image, stretched over the whole of it", self.resized),
+            ("names in the source that belong to no known image (test parts stay closed)", self.unknown),
+            (
+                "masks that the data set takes for images, to be moved to a folder of their own",
+                self.among_images,
+            ),
+        ]
+        told = [f"{self.part}: {self.images} images, {self.editable} of them can be edited"]
+        for what, ids in lines:
+            if ids:
+                told.append(f"{what}: {len(ids)} ({', '.join(ids[:3])}{', ...' * (len(ids) > 3)})")
+        if len(self.edited) < self.wanted:
+            told.append(f"{self.wanted} were asked for; there are no more of that kind")
+        return "\n".join(told)
+
+
+def import_edits(options: ImportOptions) -> Account:
+    """Make edits of people's attention for images of a data set and save them, all at once, in the store.
+
+    Raises:
+        UserError: something is missing or damaged, or no image can be edited; the store is as it was.
+    """
+    o = options
+    data, run, settings = _open_data(o)
+    part, judge, grid = _part(data, o.split), None, o.cells
+    if run:
+        grid = build_model(settings, len(run.classes)).patch_embed.grid_size
+    if o.select != "random":
+        judge = Judge(run, settings, part)
+        part = judge.part.part
+    source = open_source(o.source, o.files, data, part, o.boxes, o.sigma)
+    account = Account(o.edits, o.author or o.source, tuple(grid), part.name, len(part))
+    account.unknown, account.among_images = source.unknown, source.among_images
+    targets = _targets(o, part, source, account)
+    chosen = _choose(o, part, targets, judge, account)
+    weights = sha256(judge.weights) if judge else ""
+    edits = [_stored(o, part, i, targets[i], weights) for i in chosen]
+    with EditStore(o.edits) as store:
+        earlier = store.current_all()
+        store.save_many(edits)
+    account.edited = [edit.image_id for edit in edits]
+    account.replaced = [image_id for image_id in account.edited if image_id in earlier]
+    return account
+
+
+def _open_data(o: ImportOptions) -> tuple[DataModule, Run | None, Settings]:
+    """The data set with its split as the run has it, or as the options and the defaults of `Settings` say."""
+    run = Run(o.run) if o.run else None
+    given = {"dataset": o.dataset, "dataset_path": o.dataset_path, "val_fraction": o.val_fraction}
+    given = {key: value for key, value in given.items() if value is not None}
+    if o.skip_bad_images:
+        given["skip_bad_images"] = True
+    if run:
+        s = replace(run.settings(), **given)
+    else:
+        dataset = o.dataset or OWN_MASKS.get(o.source) or ("cub200_2011" if o.source in GAZE else None)
+        if dataset is None:
+            raise UserError(f"--dataset is missing; the valid ones are {listed(list(DATASETS))}")
+        s = Settings(**{**given, "dataset": dataset, "seed": o.seed})
+    if s.dataset != OWN_MASKS.get(o.source, s.dataset):
+        raise UserError(
+            f"--from {o.source} reads the masks of {OWN_MASKS[o.source]}; the data set is {s.dataset}"
+        )
+    data = load_data(s.dataset, s.dataset_path, s.val_fraction, s.seed, s.skip_bad_images)
+    if run and list(data.classes) != run.classes:
+        raise UserError(
+            f"the data set's classes are not those {run.folder} was trained on; give its --dataset_path"
+        )
+    return data, run, s
+
+
+def _part(data: DataModule, split: str) -> Part:
+    if split == "val" and data.val is None:
+        raise UserError(
+            "the data set has no val part and --val_fraction is 0; there is nothing to edit in it"
+        )
+    return getattr(data, split) if split in ("train", "val") else data.test(split)
+
+
+def _targets(o: ImportOptions, part: Part, source: Source, account: Account) -> dict[int, np.ndarray]:
+    """Where the attention belongs, float [gh, gw] in 0..1, by position; the account tells of the others."""
+
+    def look(i: int) -> tuple[np.ndarray | str, bool]:
+        pixels = source.read(i)
+        if pixels is None:
+            return "missing", False
+        return _target(o, pixels, account.grid), pixels.shape != image_size(part, i)
+
+    results = for_each_file(look, len(part), min(os.cpu_count() or 1, MAX_WORKERS), "read masks")
+    bad = [result for result in results if isinstance(result, BadImage)]
+    if bad and not part.skip_bad_images:
+        raise UserError(f"not imported, repair or skip with --skip_bad_images: {listed(bad, between='; ')}")
+    targets = {}
+    for i, (image_id, result) in enumerate(zip(part.ids, results, strict=True)):
+        found, resized = ("bad", False) if isinstance(result, BadImage) else result
+        if isinstance(found, str):
+            account.without[found].append(image_id)
+        else:
+            targets[i] = found
+        if resized:
+            account.resized.append(image_id)
+    account.editable = len(targets)
+    if len(account.without["missing"]) == len(part):
+        raise UserError(f"no image of {part.name} has a mask or map in {source.where}")
+    if not targets:
+        what = [f"{len(ids)} {COUNTED[reason]}" for reason, ids in account.without.items() if ids]
+        raise UserError(f"none of the {len(part)} images of {part.name} can be edited: {', '.join(what)}")
+    return targets
+
+
+def _target(o: ImportOptions, pixels: np.ndarray, grid: tuple[int, int]) -> np.ndarray | str:
+    """The target of a map [h, w], or why it gives no edit (a key of COUNTED)."""
+    if pixels.size == 0 or pixels.max() < MARKED:
+        return "empty"
+    if o.mask_edit == "soft":
+        return cell_means(pixels, grid)
+    inside = cells_inside(pixels, grid, o.covered)
+    if not inside.any():
+        return "small"
+    if o.mask_edit == "background" and inside.all():
+        return "full"
+    return inside.astype(np.float64)
+
+
+def _choose(
+    o: ImportOptions, part: Part, targets: dict[int, np.ndarray], judge: Judge | None, account: Account
+) -> np.ndarray:
+    """Positions of the images that are edited."""
+    candidates = np.array(list(targets))
+    if o.count or o.fraction:
+        account.wanted = o.count or max(1, round(o.fraction * len(part)))
+    n = min(account.wanted or len(candidates), len(candidates))
+    if judge is None:
+        return np.sort(candidates[stratified(part.labels[candidates], n, o.seed)])
+    chosen = judge.choose(o.select, candidates, list(targets.values()))[:n]
+    if not len(chosen):
+        raise UserError(
+            f"--select {o.select} finds no image among the {len(candidates)} of {part.name} that have a mask"
+        )
+    return chosen
+
+
+def _stored(o: ImportOptions, part: Part, i: int, target: np.ndarray, weights: str) -> StoredEdit:
+    value, edited = cell_edit(target, o.mask_edit, o.object_value)
+    note = f"from {o.source}{' (boxes)' * o.boxes}, {o.mask_edit}"
+    note += "" if o.mask_edit == "soft" else f", covered {o.covered:g}"
+    note += ", the data set's ink in the place of a person" * (o.source == "ink")
+    return StoredEdit(
+        part.ids[i], part.sha256(i), value, edited, o.author or o.source, note=note, weights_sha256=weights
+    )
