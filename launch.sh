@@ -4,17 +4,19 @@
 launch_training() {
     local args=() name value
     for name in PROJECTS_NAME RUNS_NAME DATASET DATASET_PATH BATCH_SIZE MODEL_NAME IMG_SIZE LR OPT EPOCHS WANDB \
-        PRETRAINED SEED RESUME; do
+        PRETRAINED SEED RESUME FIRST_STEP EDITS HITL ATTN_LAMBDA ATTN_LOSS EDIT_LAYERS EDIT_QUERIES INJECT UNEDITED \
+        CONTROL; do
         value="${!name:-}"
-        [ -z "$value" ] || args+=("--${name,,}" "$value")
+        [ -z "$value" ] || args+=("--$(printf %s "$name" | tr '[:upper:]' '[:lower:]')" "$value")
     done
     # shellcheck disable=SC2206  # several words on purpose
     [ -z "${MODEL_KWARGS:-}" ] || args+=(--model_kwargs $MODEL_KWARGS)
     [ -z "${WANDB_KEY:-}" ] || export WANDB_API_KEY="$WANDB_KEY"
     unset WANDB_KEY
 
-    local python=python3
-    [ ! -x .venv/bin/python ] || [ -n "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] || python=.venv/bin/python
+    # the active Python if it has the packages, else the one that run_demo.sh prepared
+    local python=python3 have='import importlib.util as u, sys; sys.exit(not (u.find_spec("torch") and u.find_spec("timm")))'
+    python3 -c "$have" 2>/dev/null || [ ! -x .venv/bin/python ] || python=.venv/bin/python
     case "$IS_DATAPARALLEL" in
         false) exec "$python" src/train.py "${args[@]}" "$@" ;;
         true) ;;

@@ -184,9 +184,11 @@ def test_every_optimiser_learns(tmp_path, opt, lr):
         (["--opt", "lion"], r"'lion'.*adam.*sgd"),
         (["--epochs", "0"], "EPOCHS is 0; it must be at least 1"),
         (["--epochs", "many"], "invalid int value: 'many'"),
-        (["--val_fraction", "2"], "VAL_FRACTION is 2.0; it must lie between 0 and 0.9"),
+        (["--val_fraction", "2"], "VAL_FRACTION is 2.0; it must be between 0 and 0.9"),
         (["--lr", "0"], "LR is 0.0"),
         (["--wandb", "maybe"], "neither true nor false"),
+        (["--model_kwargs", "depth"], "give key=value"),
+        (["--seed", "-1"], "SEED is -1"),
         (["--runs_name", "../x"], "plain folder name"),
         (["--batch_size", "4", "--grad_accum", "8"], "BATCH_SIZE 4 is smaller than GRAD_ACCUM 8"),
     ],
@@ -199,8 +201,11 @@ def test_bad_settings_are_refused(tmp_path, args, says):
 def test_bad_model_arguments_are_refused(tmp_path):
     for args, says in (
         (["--model_kwargs", "patchsize=4"], "timm cannot build.*patchsize"),
-        (["--model_name", "resnet18"], "resnet18"),
-        (["--model_name", "vit_smal"], "vit_smal"),
+        (["--model_kwargs", "in_chans=1"], "timm cannot build"),
+        (["--model_kwargs", "norm_layer=foo"], "timm cannot build"),
+        (["--model_name", "resnet18"], "resnet18 is no Vision Transformer"),
+        (["--model_name", "vit_smal"], "vit_smal.*did you mean"),
+        (["--img_size", "2"], "timm cannot build"),
     ):
         with pytest.raises(UserError, match=says):
             Trainer(settings(tmp_path, *args))
@@ -210,7 +215,7 @@ def test_the_shell_script_fails_with_one_sentence(tmp_path):
     for variables, says in (
         ({"DATASET": "mnist"}, "mnist"),
         ({"IS_DATAPARALLEL": "yes"}, "must be true or false"),
-        ({"DATASET": "folder", "DATASET_PATH": "nowhere"}, "nowhere"),
+        ({"DATASET": "folder", "DATASET_PATH": "nowhere", "PRETRAINED": "false"}, "nowhere"),
     ):
         result = shell(tmp_path, RUNS_NAME="bad", **variables)
         assert result.returncode != 0 and says in result.stderr
@@ -229,3 +234,15 @@ def test_wandb_offline_logs_without_ever_holding_the_key(tmp_path):
     assert not [p for p in files if key.encode() in p.read_bytes()]
     assert key not in result.stdout + result.stderr
     assert len(Run(tmp_path / "w").history()) == 1
+    again = shell(tmp_path, WANDB="true", WANDB_MODE="offline", RUNS_NAME="w", EPOCHS="1", RESUME="true")
+    assert again.returncode == 0, again.stderr
+    runs = (tmp_path / "w").glob("wandb/offline-run-*")
+    assert {path.name.rpartition("-")[2] for path in runs} == {(tmp_path / "w/wandb.id").read_text()}
+
+
+def test_wandb_that_cannot_start_leaves_nothing(tmp_path):
+    result = shell(
+        tmp_path, WANDB="true", WANDB_MODE="online", WANDB_BASE_URL="http://127.0.0.1:9", EPOCHS="1"
+    )
+    assert result.returncode == 1 and "WANDB_MODE=offline" in result.stderr
+    assert not list(tmp_path.iterdir())

@@ -14,6 +14,7 @@ from timm.layers import Attention
 from torch import Tensor, nn
 
 from sigmoid_vit.edits import EPS, AttentionEdit
+from sigmoid_vit.errors import UserError
 from sigmoid_vit.model import create_model
 
 Call = Callable[[Tensor], Tensor]
@@ -44,6 +45,13 @@ def variants(model_name: str, img_size: int, batch_size: int, device: torch.devi
     materialised = timm.create_model(model_name, attn_layer=MaterialisedAttention, **kwargs).to(device)
     for twin in (stock, materialised):
         twin.load_state_dict(ours.state_dict())
+
+    attention = ours.blocks[0].attn
+    extras = (attention.q_norm, attention.k_norm, attention.norm)
+    if not ours.has_class_token or attention.gate or any(type(m) is not nn.Identity for m in extras):
+        raise UserError(
+            f"{model_name} has no class token or more than plain attention; benchmark another model"
+        )
 
     grid = ours.patch_embed.grid_size
     generator = torch.Generator().manual_seed(0)

@@ -2,21 +2,53 @@
 
 import argparse
 import difflib
-import typing
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
+import json
+import math
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from pathlib import Path
 
 from timm.utils import ParseKwargs
 
 from sigmoid_vit.data import DATASETS
-from sigmoid_vit.errors import UserError
+from sigmoid_vit.errors import Parser, UserError
 
 
-def setting(default, text: str, choices: tuple[str, ...] | None = None):
-    """A field of `Settings` with its help text and, where they are fixed, its valid values."""
-    metadata = {"help": text, "choices": choices}
+def setting(
+    default,
+    text: str,
+    choices: tuple[str, ...] | None = None,
+    low: float | None = None,
+    high: float = math.inf,
+):
+    """A field of `Settings` with its help text and, where they are fixed, its valid values or range."""
+    metadata = {"help": text, "choices": choices, "low": low, "high": high}
     if callable(default):
         return field(default_factory=default, metadata=metadata)
     return field(default=default, metadata=metadata)
+
+
+AUTO = ("auto", "true", "false")
+CONTROLS = ("none", "no_edits", "shuffled")
+PRESETS = {
+    "full": {},
+    "paper": {
+        "inject": "false",
+        "attn_loss": "mse",
+        "edit_layers": "last",
+        "edit_queries": "cls",
+        "unedited": "train",
+    },
+}
+NOT_INHERITED = {
+    "runs_name",
+    "result_dir",
+    "resume",
+    "wandb",
+    "projects_name",
+    "edits",
+    "first_step",
+    "control",
+}
 
 
 @dataclass
@@ -28,65 +60,64 @@ class Settings:
     runs_name: str = setting("cifar10_FT", "name of the run; its folder is RESULT_DIR/RUNS_NAME")
     result_dir: str = setting("result", "folder of all runs")
     resume: bool = setting(False, "continue the run from its last.pt")
-    wandb: bool = setting(
-        False, "log to wandb as well (WANDB_API_KEY or WANDB_MODE=offline in the environment)"
-    )
-    seed: int = setting(0, "seed of the split, the weights, the order and the augmentation")
+    wandb: bool = setting(False, "log to wandb as well; its key is read from WANDB_API_KEY")
+    seed: int = setting(0, "seed of the split, the weights, the order and the augmentation", low=0)
     # data
     dataset: str = setting("cifar10", "data set", tuple(DATASETS))
     dataset_path: str = setting("data", "its folder")
     val_fraction: float = setting(
-        0.1, "part of train kept for choosing the checkpoint; 0 keeps the last epoch"
+        0.1, "part of train that chooses the checkpoint; 0: the last epoch", low=0, high=0.9
     )
-    img_size: int = setting(224, "side of the square that every whole image is resized to, in pixels")
-    hflip: float = setting(0.5, "probability of a horizontal flip")
-    crop_scale: float = setting(0.7, "smallest area of a random resized crop; 1 for no crop")
+    img_size: int = setting(224, "side of the square that every whole image is resized to, in pixels", low=1)
+    hflip: float = setting(0.5, "probability of a horizontal flip", low=0, high=1)
+    crop_scale: float = setting(
+        0.7, "smallest area of a random resized crop; 1 for no crop", low=0.01, high=1
+    )
     skip_bad_images: bool = setting(False, "drop unreadable image files instead of stopping")
     cache_gib: float = setting(
-        4.0, "memory for decoded images in GiB; larger data sets are decoded in every epoch"
+        4.0, "memory for decoded images in GiB; more are decoded anew in every epoch", low=0
     )
-    workers: int = setting(0, "image decoding workers; 0 for one per core")
+    workers: int = setting(0, "image decoding workers; 0 for one per core", low=0)
     # model
     model_name: str = setting("vit_small_patch16_224", "timm model built on its VisionTransformer")
     model_kwargs: dict = setting(dict, "timm.create_model arguments, as key=value key=value")
     pretrained: str = setting("", "weights file; empty for models/MODEL_NAME.pt, false for random weights")
     # optimisation
-    batch_size: int = setting(512, "images per update, over all processes and accumulation steps")
-    grad_accum: int = setting(1, "parts a batch is computed in, to save memory")
-    epochs: int = setting(10, "passes over the training images")
+    batch_size: int = setting(512, "images per update, over all processes and accumulation steps", low=1)
+    grad_accum: int = setting(1, "parts a batch is computed in, to save memory", low=1)
+    epochs: int = setting(10, "passes over the training images", low=1)
     opt: str = setting("adam", "optimiser", ("adam", "adamw", "sgd"))
     lr: float = setting(1e-4, "highest learning rate, reached after the warm-up")
     warmup: float = setting(
-        0.05, "part of the updates in which the learning rate rises, before its cosine fall"
+        0.05, "part of the updates in which lr rises, before its cosine fall", low=0, high=1
     )
-    weight_decay: float = setting(0.0, "weight decay, not applied to biases and norms")
-    clip_grad: float = setting(1.0, "largest gradient norm")
-    label_smoothing: float = setting(0.0, "label smoothing of the cross-entropy")
+    weight_decay: float = setting(0.0, "weight decay, not applied to biases and norms", low=0)
+    clip_grad: float = setting(1.0, "largest gradient norm", low=0)
+    label_smoothing: float = setting(0.0, "label smoothing of the cross-entropy", low=0, high=1)
     precision: str = setting("auto", "auto is bf16 where the GPU has it", ("auto", "fp32", "bf16"))
     compile: bool = setting(False, "torch.compile the model")
+    # Step 2: learning from edits
+    edits: str = setting("", "edit store (edits.sqlite); empty for plain training")
+    first_step: str = setting("", "the run to start from; its settings are the defaults")
+    hitl: str = setting("full", "preset of the settings below", ("full", "paper"))
+    attn_lambda: float = setting(1.0, "weight of the alignment loss", low=0)
+    attn_loss: str = setting("bce", "alignment loss", ("bce", "mse", "kl"))
+    edit_layers: str = setting("all", "layers that edits apply to: all, last, or indices such as 8,9,10")
+    edit_queries: str = setting("all", "query rows that edits apply to", ("cls", "all"))
+    inject: str = setting("auto", "compute with edited attention; auto unless it gives the class away", AUTO)
+    unedited: str = setting("drop", "images without an edit: drop them, or train on them", ("drop", "train"))
+    control: str = setting("none", "train without edits, or with those of other images", CONTROLS)
 
     def __post_init__(self) -> None:
-        for name, low in (
-            ("batch_size", 1),
-            ("grad_accum", 1),
-            ("epochs", 1),
-            ("img_size", 1),
-            ("workers", 0),
-        ):
-            if getattr(self, name) < low:
-                raise UserError(f"{name.upper()} is {getattr(self, name)}; it must be at least {low}")
-        for name, low, high in (
-            ("val_fraction", 0, 0.9),
-            ("hflip", 0, 1),
-            ("crop_scale", 0.01, 1),
-            ("warmup", 0, 1),
-        ):
-            if not low <= getattr(self, name) <= high:
-                raise UserError(
-                    f"{name.upper()} is {getattr(self, name)}; it must lie between {low} and {high}"
-                )
+        for f in fields(self):
+            value, low, high = getattr(self, f.name), f.metadata["low"], f.metadata["high"]
+            if low is not None and not low <= value <= high:
+                valid = f"at least {low}" if high == math.inf else f"between {low} and {high}"
+                raise UserError(f"{f.name.upper()} is {value}; it must be {valid}")
         if self.batch_size < self.grad_accum:
             raise UserError(f"BATCH_SIZE {self.batch_size} is smaller than GRAD_ACCUM {self.grad_accum}")
+        if bool(self.first_step) and not self.edits and self.control == "none":
+            raise UserError("FIRST_STEP is given without EDITS; Step 2 learns from the edits in a store")
         if not self.lr > 0:
             raise UserError(f"LR is {self.lr}; it must be above 0")
         if not self.runs_name or "/" in self.runs_name or self.runs_name.startswith("."):
@@ -96,11 +127,11 @@ class Settings:
         return asdict(self)
 
 
-class SettingsParser(argparse.ArgumentParser):
+class SettingsParser(Parser):
     """One option per field of `Settings`; one left out takes the data set's default, then the field's."""
 
     def __init__(self, description: str) -> None:
-        super().__init__(description=description, allow_abbrev=False)
+        super().__init__(description)
         for f in fields(Settings):
             self.add_argument(f"--{f.name}", **_argument(f))
 
@@ -110,26 +141,26 @@ class SettingsParser(argparse.ArgumentParser):
         Raises:
             UserError: an unknown option or value; the sentence lists the valid ones.
         """
-        given, unknown = self.parse_known_args(args)
+        try:
+            given, unknown = self.parse_known_args(args)
+        except ValueError as error:  # timm's ParseKwargs on an argument without "="
+            if isinstance(error, UserError):
+                raise
+            raise UserError(f"MODEL_KWARGS cannot be read ({error}); give key=value key=value") from error
         if unknown:
             self.error(_unknown_option(unknown[0]))
         given = vars(given)
-        defaults = getattr(DATASETS[given.get("dataset", Settings.dataset)], "defaults", {})
-        return Settings(**{**defaults, **given})  # the data set's preferences, then what was asked for
-
-    def error(self, message: str) -> typing.NoReturn:
-        raise UserError(f"{message} (--help lists the settings)")
+        defaults = DATASETS[given.get("dataset", Settings.dataset)].defaults  # the data set's preferences
+        if given.get("first_step"):
+            defaults = _inherited(Path(given["first_step"]))
+        preset = PRESETS[given.get("hitl", Settings.hitl)]
+        return Settings(**{**defaults, **preset, **given})
 
 
 def settings_from_dict(values: dict) -> Settings:
     """Settings as a run's config.json holds them."""
     known = {f.name for f in fields(Settings)}
     return Settings(**{name: value for name, value in values.items() if name in known})
-
-
-def with_settings(settings: Settings, **changes) -> Settings:
-    """A copy with some settings changed, checked again."""
-    return replace(settings, **changes)
 
 
 def parse_bool(text: str) -> bool:
@@ -148,6 +179,16 @@ def _argument(f: Field) -> dict:
     if f.type is dict:
         return {**argument, "nargs": "*", "action": ParseKwargs, "metavar": "KEY=VALUE"}
     return {**argument, "type": f.type, "choices": f.metadata["choices"]}
+
+
+def _inherited(folder: Path) -> dict:
+    """What Step 2 takes over from the run in `folder`: its settings, and its best weights to start from."""
+    config, best = folder / "config.json", folder / "best.pt"
+    if not config.is_file() or not best.is_file():
+        raise UserError(f"FIRST_STEP {folder} is not a finished run: it must hold config.json and best.pt")
+    settings = asdict(settings_from_dict(json.loads(config.read_text(encoding="utf-8"))["settings"]))
+    kept = {name: value for name, value in settings.items() if name not in NOT_INHERITED}
+    return {**kept, "pretrained": str(best)}
 
 
 def _unknown_option(option: str) -> str:

@@ -17,7 +17,7 @@ from sigmoid_vit.errors import UserError
 from sigmoid_vit.files import write_atomically
 from sigmoid_vit.metrics import classification_metrics, confident_errors
 from sigmoid_vit.model import SigmoidViT
-from sigmoid_vit.runs import Run, data_config, write_json
+from sigmoid_vit.runs import Run, data_config, make_accelerator, write_json
 
 
 @torch.no_grad()
@@ -68,7 +68,8 @@ def evaluate_run(
         dataset_path: where the data set is now, if it was moved.
 
     Returns:
-        The content of metrics.json. Files go to evaluation/, for other parts to evaluation/<split>/.
+        The content of metrics.json, and the folder the files went to: evaluation/, with the names of another
+        split or of the last checkpoint below it.
     """
     run = Run(folder)
     s = run.settings()
@@ -79,32 +80,44 @@ def evaluate_run(
             f"the data set's classes are not those {run.folder} was trained on; give its --dataset_path"
         )
     default = "test" if data.test_parts else "val"
+    size = (s.img_size, s.img_size)
     part = _part(data, split or default).prepare(
-        (s.img_size, s.img_size), s.cache_gib, s.workers, data_config(model)["interpolation"]
+        size, s.cache_gib, s.workers, data_config(model)["interpolation"]
     )
-    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    accelerator = make_accelerator(s)
     model.to(accelerator.device)
-    transform = BatchTransform(s.img_size, **data_config(model))
+    transform = BatchTransform(size, **data_config(model))
     logits, labels = predict(model, part, transform, batch_size or min(s.batch_size, 256), accelerator)
     probabilities = logits.softmax(dim=1)
     metrics = {"run": run.folder.name, "split": split or default, "checkpoint": which}
     metrics |= classification_metrics(probabilities, labels, run.classes)
 
-    out = run.folder / "evaluation"
-    out = out if split in (None, default) else out / split
+    out = run.folder / "evaluation" / ("" if split in (None, default) else split)
+    out = out / ("" if which == "best" else which)
+    title = f"{run.folder.name}, {split or default}" + ("" if which == "best" else f", {which} epoch")
     write_json(out / "metrics.json", metrics)
     _write_predictions(out / "predictions.csv", part.part, probabilities, run.classes)
-    plots.save(plots.confusion_matrix(metrics["confusion_matrix"], run.classes), out / "confusion_matrix")
+    confusion = plots.confusion_matrix(metrics["confusion_matrix"], run.classes, title)
+    plots.save(confusion, out / "confusion_matrix")
     true_class = probabilities.gather(1, labels[:, None]).squeeze(1)
-    plots.save(plots.mpp_histogram(true_class, metrics["mpp"]), out / "mpp_histogram")
+    plots.save(plots.mpp_histogram(true_class, metrics["mpp"], title), out / "mpp_histogram")
     errors = confident_errors(probabilities, labels, errors_shown)
+    for old in out.glob("errors.p*"):  # of an earlier evaluation
+        old.unlink()
     if errors:
-        plots.save(attention_figure(model, part, transform, errors, run.classes), out / "errors")
-    return metrics
+        title = f"{title}: most confident errors"
+        figure = attention_figure(model, part, transform, errors, run.classes, title)
+        plots.save(figure, out / "errors")
+    return {**metrics, "folder": str(out)}
 
 
 def attention_figure(
-    model: SigmoidViT, part: Prepared, transform: BatchTransform, chosen: list[int], classes: list[str]
+    model: SigmoidViT,
+    part: Prepared,
+    transform: BatchTransform,
+    chosen: list[int],
+    classes: list[str],
+    title: str = "",
 ) -> Figure:
     """The images at these positions with their sigmoid attention, head mean and every head."""
     images, labels, index = next(part.batches([np.array(chosen)]))
@@ -112,9 +125,9 @@ def attention_figure(
     class_logits, maps = sigmoid_attention(model, transform(images.to(device), index))
     titles = []
     for i, label, p in zip(chosen, labels, class_logits.float().softmax(dim=1).cpu(), strict=True):
-        says = f"says {classes[p.argmax()]} {p.max():.2f}"
-        titles.append(f"{part.part.ids[i]}\n{says}\ntrue {classes[label]} {p[label]:.2f}")
-    return plots.attention_grid(images, maps.cpu(), titles)
+        answer = f"answer {classes[p.argmax()]} ({p.max():.0%})"
+        titles.append(f"{part.part.ids[i]}\n{answer}\ntrue {classes[label]} ({p[label]:.0%})")
+    return plots.attention_grid(images, maps.cpu(), titles, title)
 
 
 def _part(data, split: str) -> Part:
@@ -123,7 +136,8 @@ def _part(data, split: str) -> Part:
         return parts[split]
     if split in data.test_parts:
         return data.test(split)
-    raise UserError(f"this run has no part {split!r}; it has {', '.join([*parts, *data.test_parts])}")
+    there = ", ".join([*parts, *data.test_parts])
+    raise UserError(f"this run has no part {split!r}; choose one with --split: {there}")
 
 
 def _write_predictions(path: Path, part: Part, probabilities: Tensor, classes: list[str]) -> None:

@@ -1,5 +1,7 @@
 """Figures of a set of predictions, by torchmetrics."""
 
+import math
+
 import torch
 import torchmetrics.functional.classification as tm
 from torch import Tensor
@@ -23,7 +25,7 @@ def classification_metrics(probabilities: Tensor, labels: Tensor, classes: list[
     true_class = probabilities.gather(1, labels[:, None]).squeeze(1)
     confusion = tm.multiclass_confusion_matrix(probabilities, labels, K)
     per_class = (confusion.diag() / confusion.sum(1)).tolist()  # nan where a class has no images
-    present = [a for a in per_class if a == a]
+    present = [a for a in per_class if not math.isnan(a)]
     tops = {
         f"top{k}": tm.multiclass_accuracy(probabilities, labels, K, top_k=k, average="micro").item()
         for k in range(1, min(5, K) + 1)
@@ -34,7 +36,10 @@ def classification_metrics(probabilities: Tensor, labels: Tensor, classes: list[
         "macro_accuracy": sum(present) / len(present),
         "mpp": {name: getattr(true_class, name)().item() for name in ("mean", "max", "min")},
         "ece": tm.multiclass_calibration_error(probabilities, labels, K, n_bins=15).item(),
-        "per_class_accuracy": {c: a if a == a else None for c, a in zip(classes, per_class, strict=True)},
+        "per_class_accuracy": {
+            name: None if math.isnan(accuracy) else accuracy
+            for name, accuracy in zip(classes, per_class, strict=True)
+        },
         "confusion_matrix": confusion.tolist(),
     }
 

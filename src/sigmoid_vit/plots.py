@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from matplotlib import font_manager, rc_context
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from sigmoid_vit.files import write_atomically
@@ -37,7 +38,7 @@ def save(figure: Figure, path: Path) -> None:
             write_atomically(path.with_suffix(suffix), lambda file, data=buffer: file.write(data.getvalue()))
 
 
-def confusion_matrix(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure:
+def confusion_matrix(counts: Sequence[Sequence[int]], classes: Sequence[str], title: str = "") -> Figure:
     """Images by true class (rows) and predicted class (columns), coloured by the share of the true class."""
     counts = np.asarray(counts)
     share = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
@@ -48,60 +49,59 @@ def confusion_matrix(counts: Sequence[Sequence[int]], classes: Sequence[str]) ->
         axes = figure.subplots()
         image = axes.imshow(share, cmap="cividis", vmin=0, vmax=1)
         figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class")
-        axes.set(xlabel="predicted", ylabel="true")
+        axes.set(xlabel="predicted", ylabel="true", title=title)
         if K <= 30:
-            axes.set_xticks(range(K), classes, rotation=90)
+            axes.set_xticks(range(K), classes, rotation=90 if max(map(len, classes)) > 2 else 0)
             axes.set_yticks(range(K), classes)
         if K <= 20:
             for i, j in np.ndindex(K, K):
-                if counts[i, j]:
-                    colour = "black" if share[i, j] > 0.5 else "white"
-                    axes.text(j, i, counts[i, j], ha="center", va="center", color=colour)
+                colour = "black" if share[i, j] > 0.5 else "white"
+                axes.text(j, i, counts[i, j], ha="center", va="center", color=colour)
     return figure
 
 
-def mpp_histogram(true_class: Tensor, mpp: dict[str, float]) -> Figure:
+def mpp_histogram(true_class: Tensor, mpp: dict[str, float], title: str = "") -> Figure:
     """Histogram of the probability of the true class, [n] in 0..1, with its mean."""
     with style():
         figure = Figure(figsize=(4.5, 3), layout="constrained")
         axes = figure.subplots()
         axes.hist(true_class.numpy(), bins=np.linspace(0, 1, 21), color="#31688e")
         axes.axvline(mpp["mean"], color="#d95f02", label=f"mean {mpp['mean']:.3f}")
-        axes.set(xlabel="probability of the true class", ylabel="images", xlim=(0, 1))
-        axes.legend()
+        axes.set(xlabel="probability of the true class", ylabel="images", xlim=(0, 1), title=title)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(loc="upper center")
     return figure
 
 
-def attention_grid(images: Tensor, maps: Tensor, titles: Sequence[str]) -> Figure:
-    """A row per image: the image, the head mean of its sigmoid attention over it, and every head.
+def attention_grid(images: Tensor, maps: Tensor, titles: Sequence[str], title: str = "") -> Figure:
+    """A row per image: the image, the head mean of its sigmoid attention, and every head.
 
     Args:
         images: uint8 [B, 3, h, w].
         maps: sigmoid attention in 0..1, [B, H, gh, gw].
         titles: B texts, shown left of the rows.
+        title: of the whole figure.
     """
     B, H = maps.shape[:2]
     shown = ["image", "head mean", *(f"head {h}" for h in range(H))]
     with style():
         figure = Figure(figsize=(1.3 * len(shown) + 2.2, 1.35 * B + 0.5), layout="constrained")
         axes = figure.subplots(B, len(shown), squeeze=False)
-        for row, image, heads, title in zip(axes, images, maps, titles, strict=True):
-            picture = image.permute(1, 2, 0).numpy()
-            row[0].imshow(picture)
-            row[0].set_ylabel(title, rotation=0, ha="right", va="center")
+        for row, image, heads, text in zip(axes, images, maps, titles, strict=True):
+            row[0].imshow(image.permute(1, 2, 0).numpy())
+            row[0].set_ylabel(text, rotation=0, ha="right", va="center")
             for ax, values in zip(row[1:], [heads.mean(0), *heads], strict=True):
-                scale = overlay(ax, picture, values)
+                scale = attention_map(ax, values)
             for ax in row:
                 ax.set(xticks=[], yticks=[])
         for ax, name in zip(axes[0], shown, strict=True):
             ax.set_title(name)
         figure.colorbar(scale, ax=axes, shrink=min(1, 2 / B), pad=0.01, label="sigmoid attention")
+        figure.suptitle(f"{title}\nsigmoid attention of the class token, last block".strip())
     return figure
 
 
-def overlay(axes, picture: np.ndarray, values: Tensor):
-    """Draw attention values [gh, gw] in 0..1 over the picture [h, w, 3] in grey; returns the colour scale."""
-    h, w = picture.shape[:2]
-    axes.imshow(picture.mean(axis=2), cmap="gray", vmin=0, vmax=255, extent=(0, w, h, 0))
-    style = dict(cmap=ATTENTION_COLOURS, vmin=0, vmax=1, alpha=0.6, interpolation="nearest")
-    return axes.imshow(torch.as_tensor(values).float().numpy(), extent=(0, w, h, 0), **style)
+def attention_map(axes, values: Tensor):
+    """Draw attention values [gh, gw] on the fixed scale 0..1; returns the colour scale."""
+    values = torch.as_tensor(values).float().numpy()
+    return axes.imshow(values, cmap=ATTENTION_COLOURS, vmin=0, vmax=1)

@@ -7,12 +7,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 import timm.data
+import torch
+from accelerate import Accelerator
 
 from sigmoid_vit.config import Settings, settings_from_dict
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.files import write_atomically
 from sigmoid_vit.model import SigmoidViT, create_model
-from sigmoid_vit.weights import load_checkpoint, load_into
+from sigmoid_vit.weights import load_checkpoint, load_into, stock_model
 
 PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy")
 FREE_ON_RESUME = {"resume", "wandb", "projects_name", "result_dir", "cache_gib", "workers", "dataset_path"}
@@ -105,14 +107,27 @@ class Run:
 
 
 def build_model(settings: Settings, num_classes: int) -> SigmoidViT:
-    """The network the settings describe, with random weights."""
+    """The network the settings describe, with random weights, shown to take images of their size."""
+    if ":" not in settings.model_name:
+        stock_model(settings.model_name, device="meta")  # knows the name, or says which are close
     kwargs = {"img_size": settings.img_size, **settings.model_kwargs}
     try:
-        return create_model(settings.model_name, num_classes=num_classes, **kwargs)
-    except (TypeError, AssertionError, RuntimeError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"timm cannot build {settings.model_name} with {kwargs}: {error}") from error
+        model = create_model(settings.model_name, num_classes=num_classes, **kwargs)
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, 3, settings.img_size, settings.img_size))
+        return model
+    except UserError:
+        raise
+    except Exception as error:  # whatever a wrong argument makes of timm's code
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"timm cannot build {settings.model_name} with {kwargs} ({reason})") from error
+
+
+def make_accelerator(settings: Settings) -> Accelerator:
+    """Device, processes and precision: bf16 under "auto" where the GPU has it."""
+    bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    precision = {"auto": "bf16" if bf16 else "no", "fp32": "no", "bf16": "bf16"}[settings.precision]
+    return Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=precision)
 
 
 def data_config(model: SigmoidViT) -> dict:

@@ -1,5 +1,7 @@
 """Logging to Weights & Biases. Its key stays in the environment (WANDB_API_KEY); nothing here reads it."""
 
+import secrets
+import shutil
 from pathlib import Path
 
 import torch
@@ -20,18 +22,26 @@ class Tracker:
         import wandb  # slow to import, and only needed when asked for
 
         self.wandb = wandb
+        new = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
+        id_file = folder / "wandb.id"  # a resumed run goes on in the same wandb run
+        run_id = id_file.read_text() if id_file.exists() else secrets.token_hex(4)
         try:
             self.run = wandb.init(
                 project=settings.projects_name,
                 name=settings.runs_name,
                 dir=str(folder),
                 config=settings.as_dict(),
-                resume="allow" if settings.resume else None,
+                id=run_id,
+                resume="allow",
             )
         except wandb.Error as error:
+            if new:
+                shutil.rmtree(folder)
             raise UserError(
                 f"wandb cannot start ({error}); set WANDB_KEY, or WANDB_MODE=offline, or WANDB=false"
             ) from error
+        id_file.write_text(run_id)
 
     def __enter__(self) -> "Tracker":
         return self

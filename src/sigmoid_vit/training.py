@@ -4,13 +4,12 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from timm.optim import create_optimizer_v2
 from timm.scheduler import CosineLRScheduler
 from torch import Tensor, nn
@@ -20,7 +19,8 @@ from sigmoid_vit.config import Settings
 from sigmoid_vit.data import BatchTransform, epoch_batches, load_data
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.evaluation import predict
-from sigmoid_vit.runs import Run, build_model, data_config
+from sigmoid_vit.hitl import HITLLoss, load_edits, plan
+from sigmoid_vit.runs import Run, build_model, data_config, make_accelerator
 from sigmoid_vit.tracking import Tracker
 from sigmoid_vit.weights import default_weights_path, load_checkpoint, load_into, save_checkpoint
 
@@ -68,12 +68,12 @@ class Trainer:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = s = settings
-        precision = {"auto": "bf16" if _has_bf16() else "no", "fp32": "no"}.get(s.precision, s.precision)
-        self.accelerator = a = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=precision)
+        self.accelerator = a = make_accelerator(s)
         self.run = Run.open(s)
+        build_model(s, num_classes=2)  # settings and weights are known to be good before any data is fetched
         weights = start_weights(s)
         if weights:
-            load_checkpoint(weights)  # known to be there and whole before any data is fetched
+            load_checkpoint(weights)
         with a.local_main_process_first():  # a download happens once on each machine
             data = load_data(s.dataset, s.dataset_path, s.val_fraction, s.seed, s.skip_bad_images)
         torch.manual_seed(s.seed)
@@ -84,14 +84,36 @@ class Trainer:
         prepare = dict(cache_gib=s.cache_gib, workers=s.workers, interpolation=config["interpolation"])
         self.train = data.train.prepare(size, **prepare)
         self.val = data.val.prepare(size, **prepare) if data.val else None
+        self.maps, self.plan, self.edits_account = None, None, None
+        if s.edits and s.control != "no_edits":
+            self._take_edits()
         augment = dict(hflip=s.hflip, crop_scale=s.crop_scale, seed=s.seed, n=len(self.train))
         self.train_transform = BatchTransform(size, **config, train=True, **augment)
         self.val_transform = BatchTransform(size, **config)
-        self.classes = data.classes
+        self.classes, self.skipped = data.classes, data.skipped
         self._build_optimisation()
+
+    def _take_edits(self) -> None:
+        """Read the edits of the training images and leave out the images that are not to be trained on."""
+        s, part = self.settings, self.train.part
+        self.maps, self.edits_account = load_edits(s.edits, part, tuple(self.model.patch_embed.grid_size))
+        if s.control == "shuffled":
+            self.maps = self.maps.shuffled(s.seed)
+        self.plan = plan(s, part.labels, self.maps.has_edit)
+        chosen, images = self.plan.images, self.train.images
+        images = images if images is None else images[torch.from_numpy(chosen)]
+        self.train, self.maps = (
+            replace(self.train, part=part.subset(chosen), images=images),
+            self.maps.subset(chosen),
+        )
+        if self.accelerator.is_main_process:
+            print(f"edits: {self.edits_account}; {self.plan.says}")
 
     def _build_optimisation(self) -> None:
         s, loss = self.settings, ClassificationLoss(self.model, self.settings.label_smoothing)
+        if self.maps:
+            loss = HITLLoss(self.model, s, self.plan.inject)
+        self.hitl_loss = loss if self.maps else None
         optimizer = create_optimizer_v2(self.model, opt=s.opt, lr=s.lr, weight_decay=s.weight_decay)
         if s.compile:
             loss = torch.compile(loss)
@@ -111,11 +133,12 @@ class Trainer:
         """Train for all epochs, or those that are left of a resumed run, into the run's folder."""
         s, run, main = self.settings, self.run, self.accelerator.is_main_process
         first, best = self._resume() if s.resume else (0, -1.0)
+        tracker = Tracker(run.folder, s) if s.wandb and main else None  # before the run, as it may be refused
         if main:
             run.create(s, **self._facts())
             todo = f"epochs {first + 1} to {s.epochs}" if first < s.epochs else f"all {first} epochs are done"
             print(f"{run.folder}: {todo}, on {self.accelerator.device}", flush=True)
-        with Tracker(run.folder, s) if s.wandb and main else nullcontext() as tracker:
+        with tracker or nullcontext():
             for epoch in range(first, s.epochs):
                 line = self._one_epoch(epoch)
                 score = line.get("val_accuracy", float(epoch))  # without a validation part, the last epoch
@@ -155,13 +178,16 @@ class Trainer:
             np.random.SeedSequence([s.seed, epoch, a.process_index]).generate_state(1)[0].item()
         )
         self.loss.train()
+        if self.hitl_loss:
+            self.hitl_loss.start_epoch(epoch)
         batches = epoch_batches(len(self.train), s.batch_size, s.seed, epoch)
         totals = torch.zeros(3, dtype=torch.float64, device=a.device)  # loss, correct, images of this process
         batch_loss, step = 0.0, 0
         bar = tqdm(total=len(batches), desc=f"epoch {epoch + 1}/{s.epochs}", disable=not a.is_main_process)
         for share, images, labels, index in self._train_batches(batches):
             with nullcontext() if share.last else a.no_sync(self.loss):
-                losses, class_logits = self.loss(self.train_transform(images, index, epoch), labels)
+                x, *edits = self._moved(images, index, epoch)
+                losses, class_logits = self.loss(x, labels, *edits)
                 loss = losses.sum() * share.weight
                 a.backward(loss)
             batch_loss += loss.detach()
@@ -188,6 +214,16 @@ class Trainer:
         for share, batch in zip(mine, self.train.batches([share.index for share in mine]), strict=True):
             yield share, *(t.to(a.device, non_blocking=True) for t in batch)
 
+    def _moved(self, images: Tensor, index: Tensor, epoch: int) -> list[Tensor]:
+        """The network's input, and with edits the maps moved with it: value and edited, [B, gh, gw]."""
+        if self.maps is None:
+            return [self.train_transform(images, index, epoch)]
+        at, device = index.cpu(), images.device
+        cover = self.maps.edited[at].float().to(device)
+        value = self.maps.value[at].to(device) * cover  # unedited cells carry no weight when cells are mixed
+        x, value, cover = self.train_transform.with_maps(images, index, epoch, value, cover)
+        return [x, (value / cover.clamp(min=1e-6)).clamp(0, 1), cover >= 0.5]
+
     def _update(self, epoch: int, step: int, batch_loss: Tensor) -> None:
         s, a = self.settings, self.accelerator
         self.scheduler.step_update(epoch * self.updates_per_epoch + step)
@@ -206,9 +242,11 @@ class Trainer:
         return {
             "classes": list(self.classes),
             "images": parts,
+            "skipped": [str(bad) for bad in self.skipped],
             "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
             "processes": self.accelerator.num_processes,
             "start_weights": self.start,
+            **({"edits": self.edits_account, "plan": self.plan.says} if self.maps else {}),
             "data_config": self.data_config,
         }
 
@@ -262,7 +300,3 @@ def _show(bar: tqdm, totals: Tensor) -> None:
     }
     bar.set_postfix(figures, refresh=False)
     bar.update()
-
-
-def _has_bf16() -> bool:
-    return torch.cuda.is_available() and torch.cuda.is_bf16_supported()

@@ -33,7 +33,7 @@ class DigitsDecoy(DataModule):
     part_names = ("train", "test", "test_clean", "test_train_like")
     defaults: ClassVar[dict] = {
         "model_name": "vit_tiny_patch16_224",
-        "model_kwargs": {"img_size": SIZE, "patch_size": 4, "embed_dim": 64, "depth": 3, "num_heads": 2},
+        "model_kwargs": {"patch_size": 4, "embed_dim": 64, "depth": 3, "num_heads": 2},
         "img_size": SIZE,
         "pretrained": "false",
         "batch_size": 64,

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Step 2: human-in-the-loop fine-tuning from edits. Whatever is not set here is taken over from FIRST_STEP.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+PROJECTS_NAME="${PROJECTS_NAME:-Sigmoid_ViT_Training}"  # wandb project
+FIRST_STEP="${FIRST_STEP:-result/cifar10_FT}"  # the run of Step 1 to start from
+RUNS_NAME="${RUNS_NAME:-$(basename "$FIRST_STEP")_HITL}"
+EDITS="${EDITS:-edits.sqlite}"                 # edit store, from src/import_edits.py
+HITL="${HITL:-full}"                           # full, or paper (mse, last layer, class token, no injection)
+EPOCHS="${EPOCHS:-}"                           # empty: as many as FIRST_STEP
+LR="${LR:-}"
+ATTN_LAMBDA="${ATTN_LAMBDA:-}"                 # weight of the alignment loss; 0 leaves injection alone
+ATTN_LOSS="${ATTN_LOSS:-}"                     # bce, mse, kl
+EDIT_LAYERS="${EDIT_LAYERS:-}"                 # all, last, or indices: 8,9,10
+EDIT_QUERIES="${EDIT_QUERIES:-}"               # all, cls
+INJECT="${INJECT:-}"                           # auto, true, false
+UNEDITED="${UNEDITED:-}"                       # drop images without an edit, or train on them
+CONTROL="${CONTROL:-}"                         # none, no_edits, shuffled
+WANDB="${WANDB:-false}"
+WANDB_KEY="${WANDB_KEY:-}"
+IS_DATAPARALLEL="${IS_DATAPARALLEL:-false}"
+SEED="${SEED:-}"
+RESUME="${RESUME:-false}"
+
+source ./launch.sh
+launch_training "$@"
