@@ -20,10 +20,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from sigmoid_vit import store as store_module
 from sigmoid_vit.edits import AttentionEdit
 from sigmoid_vit.errors import UserError
-from sigmoid_vit.store import SCHEMA, Conflict, EditStore, StoredEdit, journal_mode
+from sigmoid_vit.store import Conflict, EditStore, StoredEdit
+from sigmoid_vit.store_file import SCHEMA, journal_mode
 
 FORK = multiprocessing.get_context("fork")  # without the seconds that importing torch takes
 NFS = "server:/home / nfs4 rw 0 0\n"
@@ -80,7 +80,7 @@ def path(tmp_path):
 @pytest.fixture
 def on_nfs(tmp_path, monkeypatch):
     (tmp_path / "mounts").write_text(NFS)
-    monkeypatch.setattr(store_module, "MOUNTS", tmp_path / "mounts")
+    monkeypatch.setattr("sigmoid_vit.store_file.MOUNTS", tmp_path / "mounts")
 
 
 # what is saved is what is read
@@ -415,7 +415,7 @@ lustre@tcp:/s /scratch lustre rw 0 0
 @pytest.mark.parametrize("mounts, mode", [(NFS, "truncate"), ("/dev/sda1 / ext4 rw 0 0\n", "wal")])
 def test_every_save_is_flushed_and_a_closed_store_is_one_file(tmp_path, monkeypatch, mounts, mode):
     (tmp_path / "mounts").write_text(mounts)
-    monkeypatch.setattr(store_module, "MOUNTS", tmp_path / "mounts")
+    monkeypatch.setattr("sigmoid_vit.store_file.MOUNTS", tmp_path / "mounts")
     with EditStore(tmp_path / "edits.sqlite") as store:
         store.save(an_edit())
         assert [store._db.execute(f"PRAGMA {p}").fetchone()[0] for p in ("journal_mode", "synchronous")] == [
