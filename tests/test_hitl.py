@@ -210,4 +210,6 @@ def test_full_edits_change_the_decision_and_controls_do_not(ink_store, tmp_path)
     for name, extra in {"full": [], "no_edits": ["--control", "no_edits"]}.items():
         Trainer(settings(tmp_path, *options, *extra, "--runs_name", name)).fit()
         scores[name] = evaluate_run(tmp_path / name, "test")["top1"]
+        # the validation part shares the cue: its best epoch would be one that is still fooled
+        assert torch.load(tmp_path / name / "best.pt", weights_only=True)["epoch"] == 14
     assert scores["no_edits"] < 0.25 < 0.5 < scores["full"], scores

@@ -141,7 +141,7 @@ class Trainer:
         with tracker or nullcontext():
             for epoch in range(first, s.epochs):
                 line = self._one_epoch(epoch)
-                score = line.get("val_accuracy", float(epoch))  # without a validation part, the last epoch
+                score = self._score(line)
                 if main:
                     self._save(line, score, best)
                 if tracker:
@@ -151,6 +151,14 @@ class Trainer:
             self._summary()
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
+
+    def _score(self, line: dict) -> float:
+        """What the best epoch is best in: validation accuracy, or with no validation part the latest.
+
+        Step 2 keeps the latest as well: the validation part shares the cue that the edits take away, so its
+        accuracy would choose the epoch that still uses it.
+        """
+        return line["val_accuracy"] if self.val and not self.settings.edits else float(line["epoch"])
 
     def _one_epoch(self, epoch: int) -> dict:
         start = time.perf_counter()
@@ -269,8 +277,8 @@ class Trainer:
         save_checkpoint(self.run.last, {**state, "optimizer": optimizer, "best": max(best, score)})
 
     def _summary(self) -> None:
-        run, key = self.run, "val_accuracy" if self.val else "epoch"
-        best = max(run.history(), key=lambda line: line[key])
+        run = self.run
+        best = max(run.history(), key=self._score)
         figures = [f"{k} {v:.4f}" for k, v in best.items() if "accuracy" in k]
         print(f"best epoch {best['epoch']} of {self.settings.epochs}: {', '.join(figures)}")
         print(f"  {run.config}   settings, versions, commit")
