@@ -158,7 +158,8 @@ class Trainer:
         Step 2 keeps the latest as well: the validation part shares the cue that the edits take away, so its
         accuracy would choose the epoch that still uses it.
         """
-        return line["val_accuracy"] if self.val and not self.settings.edits else float(line["epoch"])
+        step_2 = self.settings.edits or self.settings.first_step
+        return line["val_accuracy"] if self.val and not step_2 else float(line["epoch"])
 
     def _one_epoch(self, epoch: int) -> dict:
         start = time.perf_counter()
