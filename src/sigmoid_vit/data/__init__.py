@@ -59,4 +59,9 @@ def load_data(
     """
     if name not in DATASETS:
         raise UserError(f"there is no data set {name!r}; the valid names are {', '.join(DATASETS)}")
-    return DATASETS[name](path, val_fraction, seed, skip_bad_images, **options)
+    kind = DATASETS[name]
+    for option, value in options.items():
+        if not isinstance(value, kind.options.get(option, ())):
+            there = ", ".join(f"{key}=({what.__name__})" for key, what in kind.options.items()) or "none"
+            raise UserError(f"{name} has no option {option}={value!r}; its options: {there}")
+    return kind(path, val_fraction, seed, skip_bad_images, **options)

@@ -31,6 +31,7 @@ class DigitsDecoy(DataModule):
     """
 
     part_names = ("train", "test", "test_clean", "test_train_like")
+    options: ClassVar[dict] = {"decoys": bool}
     defaults: ClassVar[dict] = {
         "model_name": "vit_tiny_patch16_224",
         "model_kwargs": {"patch_size": 4, "embed_dim": 64, "depth": 3, "num_heads": 2},

@@ -1,7 +1,8 @@
-"""`folder`: the user's own images in train/<class>/ and, if there are any, val/<class>/ and test/<class>/."""
+"""`folder`: the user's own images in train/<class>/ and, if there are any, val/ and test/ (or test_*/)."""
 
 import os
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from torchvision.datasets.folder import IMG_EXTENSIONS
@@ -17,22 +18,33 @@ LEFT_BEHIND = ("thumbs.db", "desktop.ini", "__macosx")  # by file managers, besi
 class ImageFolder(DataModule):
     """A folder per part, in it a folder per class; images may lie in further folders inside a class."""
 
+    options: ClassVar[dict] = {"train": str}
+
+    def __init__(self, *args, train: str = "train", **kwargs):
+        """`train`: the folder to train on, such as train_clean beside train."""
+        self.train_folder = train
+        super().__init__(*args, **kwargs)
+
     def find(self, path: Path | None) -> Path:
         if path is None:
             raise UserError("the data set 'folder' needs DATASET_PATH, the folder that holds train/<class>/")
         if not (path / "train").is_dir():
             raise UserError(_no_train(path))
-        self.part_names = tuple(name for name in ("train", "val", "test") if (path / name).is_dir())
+        if not (path / self.train_folder).is_dir():
+            raise UserError(f"there is no {path / self.train_folder} to train on; DATA_KWARGS asks for it")
+        others = [name for name in _folders(path) if name.startswith("test_")]
+        self.part_names = tuple(n for n in ("train", "val", "test", *others) if (path / n).is_dir())
         classes = {name: _folders(path / name) for name in self.part_names}
         if len(classes["train"]) < 2:
             found = listed(classes["train"]) or "none"
             raise UserError(f"{path / 'train'} needs at least 2 class folders; it has {found}")
         for name in self.part_names:
             check_same_classes(classes["train"], classes[name], str(path / name))
+        check_same_classes(classes["train"], _folders(path / self.train_folder), self.train_folder)
         return path
 
     def read(self, name: str) -> Part:
-        folder = self.root / name
+        folder = self.root / (self.train_folder if name == "train" else name)
         classes = _folders(folder)
         stray = [p for p in sorted(folder.iterdir()) if p.is_file() and p.suffix.lower() in IMG_EXTENSIONS]
         if stray:

@@ -24,6 +24,7 @@ class DataModule:
 
     part_names: tuple[str, ...] = ("train", "test")  # "train", "val" if there is one, then the test parts
     default_path: str | None = None
+    options: ClassVar[dict[str, type]] = {}  # further arguments of the class, and their type
     defaults: ClassVar[dict] = {}  # settings the data set prefers: create_model's and the trainer's names
 
     def __init__(
@@ -57,6 +58,21 @@ class DataModule:
     def test_parts(self) -> list[str]:
         """Names of the test parts, known without opening any of their images."""
         return [name for name in self.part_names if name not in ("train", "val")]
+
+    @property
+    def default_part(self) -> str:
+        """The part a network is judged on: "test", or "val" where there is no test part."""
+        return self.test_parts[0] if self.test_parts else "val"
+
+    def part(self, name: str) -> Part:
+        """A part by name: train, val or a test part. `UserError` for one that is not there."""
+        parts = {"train": self.train} | ({"val": self.val} if self.val else {})
+        if name in parts:
+            return parts[name]
+        if name in self.test_parts:
+            return self.test(name)
+        there = ", ".join([*parts, *self.test_parts])
+        raise UserError(f"this data set has no part {name!r}; choose one with --split: {there}")
 
     def test(self, name: str = "test") -> Part:
         """Read a test part. `UserError` for a name that is not in `test_parts`."""

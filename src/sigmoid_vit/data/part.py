@@ -131,6 +131,11 @@ class Prepared:
     def __len__(self) -> int:
         return len(self.part)
 
+    def subset(self, indices: np.ndarray) -> "Prepared":
+        """The images at these positions, in this order."""
+        images = None if self.images is None else self.images[torch.from_numpy(np.asarray(indices))]
+        return replace(self, part=self.part.subset(indices), images=images)
+
     def __getitem__(self, i: int) -> tuple[torch.Tensor, int, int]:
         """Image uint8 [3, h, w], label and position, as DataLoader's workers ask for them."""
         if self.images is not None:
