@@ -5,12 +5,14 @@ launch_training() {
     local args=() name value
     for name in PROJECTS_NAME RUNS_NAME DATASET DATASET_PATH BATCH_SIZE MODEL_NAME IMG_SIZE LR OPT EPOCHS WANDB \
         PRETRAINED SEED RESUME FIRST_STEP EDITS HITL ATTN_LAMBDA ATTN_LOSS EDIT_LAYERS EDIT_QUERIES INJECT UNEDITED \
-        CONTROL; do
+        CONTROL PROPAGATE SEEDS; do
         value="${!name:-}"
         [ -z "$value" ] || args+=("--$(printf %s "$name" | tr '[:upper:]' '[:lower:]')" "$value")
     done
     # shellcheck disable=SC2206  # several words on purpose
     [ -z "${MODEL_KWARGS:-}" ] || args+=(--model_kwargs $MODEL_KWARGS)
+    # shellcheck disable=SC2206
+    [ -z "${DATA_KWARGS:-}" ] || args+=(--data_kwargs $DATA_KWARGS)
     [ -z "${WANDB_KEY:-}" ] || export WANDB_API_KEY="$WANDB_KEY"
     unset WANDB_KEY
 

@@ -16,11 +16,13 @@ EDIT_LAYERS="${EDIT_LAYERS:-}"                 # all, last, or indices: 8,9,10
 EDIT_QUERIES="${EDIT_QUERIES:-}"               # all, cls
 INJECT="${INJECT:-}"                           # auto, true, false
 UNEDITED="${UNEDITED:-}"                       # drop images without an edit, or train on them
+PROPAGATE="${PROPAGATE:-}"                     # true: predict edits for unedited images; stored: as reviewed
 CONTROL="${CONTROL:-}"                         # none, no_edits, shuffled
 WANDB="${WANDB:-false}"
 WANDB_KEY="${WANDB_KEY:-}"
 IS_DATAPARALLEL="${IS_DATAPARALLEL:-false}"
 SEED="${SEED:-}"
+SEEDS="${SEEDS:-}"                             # 0,1,2: a run per seed and one table; {seed} in FIRST_STEP and EDITS
 RESUME="${RESUME:-false}"
 
 source ./launch.sh

@@ -20,8 +20,10 @@ if [ "$DATASET" != digits_decoy ]; then        # the embedded data set brings it
     EPOCHS="${EPOCHS:-10}"
 fi
 PRETRAINED="${PRETRAINED:-}"                   # weights file; empty: models/$MODEL_NAME.pt; false: random weights
+DATA_KWARGS="${DATA_KWARGS:-}"                 # options of the data set: "decoys=false" for digits_decoy
 MODEL_KWARGS="${MODEL_KWARGS:-}"               # timm.create_model arguments: "patch_size=4 depth=6"
 SEED="${SEED:-0}"
+SEEDS="${SEEDS:-}"                             # 0,1,2: a run per seed, RUNS_NAME_s0, ..., and one table
 RESUME="${RESUME:-false}"                      # true continues the run from its last epoch
 
 source ./launch.sh

@@ -2,11 +2,11 @@
 
 from sigmoid_vit.config import SettingsParser
 from sigmoid_vit.errors import run
-from sigmoid_vit.training import Trainer
+from sigmoid_vit.training import train
 
 
 def main() -> None:
-    Trainer(SettingsParser(__doc__).parse_settings()).fit()
+    train(SettingsParser(__doc__).parse_seeds())
 
 
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from sigmoid_vit import UserError
 from sigmoid_vit.config import SettingsParser
 from sigmoid_vit.data import DATASETS
+from sigmoid_vit.loop import ClassificationLoss, Loop, shares
 from sigmoid_vit.runs import Run
-from sigmoid_vit.training import ClassificationLoss, Trainer, shares
+from sigmoid_vit.training import Trainer
 
 ROOT = Path(__file__).parents[1]
 TIMES = ("images_per_s", "seconds")
@@ -78,17 +79,17 @@ def test_resumed_equals_uninterrupted_to_the_bit(tmp_path, monkeypatch, stop_in)
     options = ["--epochs", "3", "--model_kwargs", "patch_size=4", "embed_dim=32", "depth=2", "num_heads=2"]
     options += ["drop_path_rate=0.2", "--hflip", "0.5", "--crop_scale", "0.6"]
     whole = train(tmp_path / "whole", *options)
-    original = Trainer._update
+    original = Loop._update
 
     def interrupted(self, epoch, step, loss):
         original(self, epoch, step, loss)
         if (epoch, step) == (stop_in, 7):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Trainer, "_update", interrupted)
+    monkeypatch.setattr(Loop, "_update", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "cut", *options)
-    monkeypatch.setattr(Trainer, "_update", original)
+    monkeypatch.setattr(Loop, "_update", original)
     for _ in range(2):  # the second time there is nothing left to do
         cut = train(tmp_path / "cut", *options, "--resume")
     assert curve(cut) == curve(whole) and len(curve(cut)) == 3
@@ -121,7 +122,7 @@ def test_an_existing_run_is_never_overwritten(tmp_path):
 
 
 def test_a_failed_start_fetches_nothing_and_leaves_no_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr("sigmoid_vit.training.load_data", lambda *_: pytest.fail("looked for data first"))
+    monkeypatch.setattr("sigmoid_vit.training.open_data", lambda *_: pytest.fail("looked for data first"))
     with pytest.raises(UserError, match=r"load_pretrained\.py --model_name vit_tiny_patch16_224"):
         Trainer(settings(tmp_path, "--pretrained", "")).fit()
     assert not list(tmp_path.iterdir())

@@ -4,6 +4,7 @@ import argparse
 import difflib
 import json
 import math
+import re
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from pathlib import Path
 
@@ -28,6 +29,7 @@ def setting(
 
 
 AUTO = ("auto", "true", "false")
+PROPAGATE = ("false", "true", "stored")
 CONTROLS = ("none", "no_edits", "shuffled")
 PRESETS = {
     "full": {},
@@ -48,6 +50,7 @@ NOT_INHERITED = {
     "edits",
     "first_step",
     "control",
+    "propagate",
 }
 
 
@@ -65,6 +68,7 @@ class Settings:
     # data
     dataset: str = setting("cifar10", "data set", tuple(DATASETS))
     dataset_path: str = setting("data", "its folder")
+    data_kwargs: dict = setting(dict, "options of the data set, as key=value (digits_decoy: decoys=False)")
     val_fraction: float = setting(
         0.1, "part of train that chooses the checkpoint; 0: the last epoch", low=0, high=0.9
     )
@@ -106,6 +110,10 @@ class Settings:
     edit_queries: str = setting("all", "query rows that edits apply to", ("cls", "all"))
     inject: str = setting("auto", "compute with edited attention; auto unless it gives the class away", AUTO)
     unedited: str = setting("drop", "images without an edit: drop them, or train on them", ("drop", "train"))
+    propagate: str = setting(
+        "false", "predict edits for unedited images and train on them too; stored: as they were", PROPAGATE
+    )
+    propagate_steps: int = setting(600, "updates in which a copy learns the edits it predicts from", low=1)
     control: str = setting("none", "train without edits, or with those of other images", CONTROLS)
 
     def __post_init__(self) -> None:
@@ -118,6 +126,8 @@ class Settings:
             raise UserError(f"BATCH_SIZE {self.batch_size} is smaller than GRAD_ACCUM {self.grad_accum}")
         if bool(self.first_step) and not self.edits and self.control == "none":
             raise UserError("FIRST_STEP is given without EDITS; Step 2 learns from the edits in a store")
+        if self.propagate != "false" and not self.edits:
+            raise UserError("PROPAGATE is given without EDITS; it predicts edits from those in a store")
         if not self.lr > 0:
             raise UserError(f"LR is {self.lr}; it must be above 0")
         if not self.runs_name or "/" in self.runs_name or self.runs_name.startswith("."):
@@ -141,15 +151,42 @@ class SettingsParser(Parser):
         Raises:
             UserError: an unknown option or value; the sentence lists the valid ones.
         """
+        return self._settings(self._given(args))
+
+    def parse_seeds(self, args: list[str] | None = None) -> list[Settings]:
+        """The settings of each run that --seeds 0,1,2 asks for: RUNS_NAME_s0, ..., {seed} in paths filled in.
+
+        Without --seeds, the settings of the one run.
+        """
+        self.add_argument(
+            "--seeds", default="", help="0,1,2: a run per seed, RUNS_NAME_s0, ..., and one table"
+        )
+        given = self._given(args)
+        text = given.pop("seeds")
+        if not text:
+            return [self._settings(given)]
+        if not re.fullmatch(r"\d+(,\d+)*", text):
+            raise UserError(f"SEEDS is {text!r}; it must be numbers with commas between them, such as 0,1,2")
+        name = given.get("runs_name", Settings.runs_name)
+        return [
+            self._settings(_seeded({**given, "seed": int(seed), "runs_name": f"{name}_s{seed}"}, seed))
+            for seed in dict.fromkeys(text.split(","))
+        ]
+
+    def _given(self, args: list[str] | None) -> dict:
         try:
             given, unknown = self.parse_known_args(args)
         except ValueError as error:  # timm's ParseKwargs on an argument without "="
             if isinstance(error, UserError):
                 raise
-            raise UserError(f"MODEL_KWARGS cannot be read ({error}); give key=value key=value") from error
+            raise UserError(
+                f"MODEL_KWARGS or DATA_KWARGS cannot be read ({error}); give key=value key=value"
+            ) from error
         if unknown:
             self.error(_unknown_option(unknown[0]))
-        given = vars(given)
+        return vars(given)
+
+    def _settings(self, given: dict) -> Settings:
         defaults = DATASETS[given.get("dataset", Settings.dataset)].defaults  # the data set's preferences
         if given.get("first_step"):
             defaults = _inherited(Path(given["first_step"]))
@@ -157,10 +194,25 @@ class SettingsParser(Parser):
         return Settings(**{**defaults, **preset, **given})
 
 
+def _seeded(given: dict, seed: str) -> dict:
+    paths = ("first_step", "edits", "pretrained")
+    return {k: v.replace("{seed}", seed) if k in paths else v for k, v in given.items()}
+
+
 def settings_from_dict(values: dict) -> Settings:
     """Settings as a run's config.json holds them."""
     known = {f.name for f in fields(Settings)}
     return Settings(**{name: value for name, value in values.items() if name in known})
+
+
+class KeyValues(ParseKwargs):
+    """timm's key=value pairs, with true and false in any case: as a text, "false" would count as true."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        super().__call__(parser, namespace, values, option_string)
+        words = {"true": True, "false": False}
+        pairs = getattr(namespace, self.dest)
+        pairs |= {k: words.get(v.lower(), v) for k, v in pairs.items() if isinstance(v, str)}
 
 
 def parse_bool(text: str) -> bool:
@@ -177,7 +229,7 @@ def _argument(f: Field) -> dict:
     if f.type is bool:
         return {**argument, "type": parse_bool, "nargs": "?", "const": True, "metavar": "true|false"}
     if f.type is dict:
-        return {**argument, "nargs": "*", "action": ParseKwargs, "metavar": "KEY=VALUE"}
+        return {**argument, "nargs": "*", "action": KeyValues, "metavar": "KEY=VALUE"}
     return {**argument, "type": f.type, "choices": f.metadata["choices"]}
 
 

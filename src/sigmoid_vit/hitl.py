@@ -12,42 +12,14 @@ from scipy.stats.contingency import association
 from torch import Tensor, nn
 
 from sigmoid_vit.config import Settings
-from sigmoid_vit.data import Part
 from sigmoid_vit.edits import AttentionEdit
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.model import SigmoidViT
-from sigmoid_vit.store import EditStore
 
 MARGIN = 0.02  # alignment aims within [MARGIN, 1 - MARGIN]: a logit for exactly 0 or 1 is never reached
 OBJECT_WEIGHT = 5.0  # of cells that shall be looked at: there are usually far fewer of them
 ROWS_PER_STEP = 4  # sampled query rows, an unbiased estimate of the loss over all of them
 CUE = 0.5  # Cramer's V between class and being edited above which being edited is a cue
-
-
-@dataclass
-class EditMaps:
-    """The edits of the n images of a part, on one grid; an image without an edit has no edited cell."""
-
-    value: Tensor  # float32 [n, gh, gw] in 0..1
-    edited: Tensor  # bool [n, gh, gw]
-
-    @property
-    def has_edit(self) -> np.ndarray:
-        """Which images are edited: bool [n]."""
-        return self.edited.flatten(1).any(1).numpy()
-
-    def subset(self, indices: np.ndarray) -> "EditMaps":
-        """The edits of the images at these positions."""
-        index = torch.from_numpy(np.asarray(indices))
-        return EditMaps(self.value[index], self.edited[index])
-
-    def shuffled(self, seed: int) -> "EditMaps":
-        """The same edits handed round among the edited images: the control for what they say."""
-        edited = np.flatnonzero(self.has_edit)
-        order = np.random.default_rng(seed).permutation(edited)
-        source = np.arange(len(self.value))
-        source[order] = np.roll(order, 1)  # one cycle: nobody keeps his own
-        return self.subset(source)
 
 
 def alignment_loss(
@@ -86,16 +58,12 @@ def alignment_loss(
     return total / len(logits)
 
 
-class HITLLoss(nn.Module):
-    """The network, the cross-entropy of its injected pass and the alignment of its attention, in one module.
+class AlignmentLoss(nn.Module):
+    """The network and the alignment of its attention with the edits, in one module; labels are not used."""
 
-    inject: compute the pass with the erased cells (value below 0.5) taken away. Cells to be looked at are
-    aligned only: how much each of them weighs stays the network's own business.
-    """
-
-    def __init__(self, model: SigmoidViT, settings: Settings, inject: bool) -> None:
+    def __init__(self, model: SigmoidViT, settings: Settings) -> None:
         super().__init__()
-        self.model, self.settings, self.inject = model, settings, inject
+        self.model, self.settings = model, settings
         self.layers = parse_layers(settings.edit_layers)
         self.generator = torch.Generator()
 
@@ -105,14 +73,17 @@ class HITLLoss(nn.Module):
 
     def forward(self, images: Tensor, labels: Tensor, value: Tensor, edited: Tensor) -> tuple[Tensor, Tensor]:
         """Images [B, 3, H, W], labels [B], edits [B, gh, gw] to each image's loss [B] and class logits."""
-        s = self.settings
-        scope = dict(layers=self.layers, queries=s.edit_queries)
-        edit = AttentionEdit(value, edited & (value < 0.5), **scope) if self.inject else None
+        align, class_logits = self.align(images, value, edited)
+        return align + 0 * class_logits.sum(1), class_logits  # parallel wrappers want every parameter used
+
+    def align(
+        self, images: Tensor, value: Tensor, edited: Tensor, inject: AttentionEdit | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The alignment loss [B], and the class logits of a pass with `inject` in force."""
         rows = self._rows(self.model.num_prefix_tokens + edited[0].numel())
-        class_logits, logits = self.model.forward_with_attention(images, edit, self.layers, rows)
-        loss = F.cross_entropy(class_logits, labels, reduction="none", label_smoothing=s.label_smoothing)
-        align = alignment_loss(logits, value, edited, s.attn_loss, self.model.num_prefix_tokens)
-        return loss + s.attn_lambda * align, class_logits
+        class_logits, logits = self.model.forward_with_attention(images, inject, self.layers, rows)
+        kind, num_prefix = self.settings.attn_loss, self.model.num_prefix_tokens
+        return alignment_loss(logits, value, edited, kind, num_prefix), class_logits
 
     def _rows(self, n: int) -> str | Tensor:
         if self.settings.edit_queries == "cls":
@@ -120,33 +91,25 @@ class HITLLoss(nn.Module):
         return torch.randperm(n, generator=self.generator)[:ROWS_PER_STEP]
 
 
-def load_edits(path: str, part: Part, grid: tuple[int, int]) -> tuple[EditMaps, dict[str, int]]:
-    """The current edits of a store for the images of `part`, on the model's grid, and an account of them.
+class HITLLoss(AlignmentLoss):
+    """The cross-entropy of the network's injected pass and the alignment of its attention.
 
-    An edit of another image (its sha256 differs) is not used; one on another grid is resampled, one with
-    values per head is averaged over the heads. The account counts these, and edits of unknown images.
+    inject: compute the pass with the erased cells (value below 0.5) taken away. Cells to be looked at are
+    aligned only: how much each of them weighs stays the network's own business.
     """
-    maps = EditMaps(torch.zeros(len(part), *grid), torch.zeros(len(part), *grid, dtype=torch.bool))
-    with EditStore(path, readonly=True) as store:
-        current = store.current_all()
-    position = {image_id: i for i, image_id in enumerate(part.ids)}
-    account = {"used": 0, "of unknown images": 0, "of changed images": 0, "resampled": 0}
-    for image_id, stored in current.items():
-        i = position.get(image_id)
-        if i is None or part.sha256(i) != stored.image_sha256:
-            account["of unknown images" if i is None else "of changed images"] += 1
-            continue
-        edit = stored.attention_edit()
-        account["used"] += 1
-        account["resampled"] += edit.grid != grid
-        edit = edit.resize(grid)
-        value, edited = edit.value[0], edit.edited[0]
-        if value.ndim == 3:
-            value, edited = (value * edited).sum(0) / edited.sum(0).clamp(min=1), edited.any(0)
-        maps.value[i], maps.edited[i] = value, edited
-    if not account["used"]:
-        raise UserError(f"{path} holds no edit of an image in train ({account}); import or draw some first")
-    return maps, account
+
+    def __init__(self, model: SigmoidViT, settings: Settings, inject: bool) -> None:
+        super().__init__(model, settings)
+        self.inject = inject
+
+    def forward(self, images: Tensor, labels: Tensor, value: Tensor, edited: Tensor) -> tuple[Tensor, Tensor]:
+        """Images [B, 3, H, W], labels [B], edits [B, gh, gw] to each image's loss [B] and class logits."""
+        s, edit = self.settings, None
+        if self.inject:
+            edit = AttentionEdit(value, edited & (value < 0.5), self.layers, queries=s.edit_queries)
+        align, class_logits = self.align(images, value, edited, edit)
+        loss = F.cross_entropy(class_logits, labels, reduction="none", label_smoothing=s.label_smoothing)
+        return loss + s.attn_lambda * align, class_logits
 
 
 @dataclass
@@ -158,7 +121,7 @@ class Plan:
     says: str  # the reason, for the person and for config.json
 
 
-def plan(settings: Settings, labels: np.ndarray, has_edit: np.ndarray) -> Plan:
+def make_plan(settings: Settings, labels: np.ndarray, has_edit: np.ndarray) -> Plan:
     """Decide whether to inject and which images to train on.
 
     With INJECT=auto, edits are injected only where being edited does not give the class away: a network that

@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 
 from sigmoid_vit.config import Settings, settings_from_dict
+from sigmoid_vit.data import DataModule, load_data
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.files import write_atomically
 from sigmoid_vit.model import SigmoidViT, create_model
@@ -27,6 +28,7 @@ class Run:
         self.folder = Path(folder)
         self.config, self.log_file = self.folder / "config.json", self.folder / "log.jsonl"
         self.best, self.last = self.folder / "best.pt", self.folder / "last.pt"
+        self.edits = self.folder / "edits.npz"  # Step 2: the edits it was trained with
 
     @classmethod
     def open(cls, settings: Settings) -> "Run":
@@ -35,7 +37,7 @@ class Run:
         Raises:
             UserError: the folder exists and is not to be resumed, or was made with other settings.
         """
-        run = cls(Path(settings.result_dir) / settings.runs_name)
+        run = cls(run_folder(settings))
         if settings.resume and run.config.exists():
             run._check_same_settings(settings)
         elif settings.resume:
@@ -59,10 +61,36 @@ class Run:
         """The settings the run was made with."""
         return settings_from_dict(self._read_config()["settings"])
 
+    def facts(self) -> dict:
+        """The content of config.json: settings, versions, commit, and what became of data and edits."""
+        return self._read_config()
+
     @property
     def classes(self) -> list[str]:
         """The class names, in the order of the class logits."""
         return self._read_config()["classes"]
+
+    def open_data(self, dataset_path: str | None = None) -> DataModule:
+        """The data set the run was trained on, with its split; at `dataset_path` where it was moved.
+
+        Raises:
+            UserError: it is not there, or its classes are others.
+        """
+        data = open_data(self.settings(), dataset_path)
+        self.check_classes(data)
+        return data
+
+    def check_classes(self, data: DataModule) -> None:
+        """Refuse a data set whose classes are not those the run was trained on."""
+        if list(data.classes) != self.classes:
+            raise UserError(
+                f"the data set's classes are not those {self.folder} was trained on; give its --dataset_path"
+            )
+
+    def evaluation(self, split: str, default: str, which: str = "best") -> Path:
+        """Where figures go: evaluation/, below it the names of another split and of the last checkpoint."""
+        below = [name for name, usual in ((split, default), (which, "best")) if name != usual]
+        return self.folder.joinpath("evaluation", *below)
 
     def load_model(self, which: str = "best") -> SigmoidViT:
         """The run's network with the weights of its best (or "last") epoch, in eval mode."""
@@ -106,6 +134,11 @@ class Run:
             raise UserError(f"{self.folder} cannot be resumed with other settings: {what}")
 
 
+def run_folder(settings: Settings) -> Path:
+    """Where the settings train into."""
+    return Path(settings.result_dir) / settings.runs_name
+
+
 def build_model(settings: Settings, num_classes: int) -> SigmoidViT:
     """The network the settings describe, with random weights, shown to take images of their size."""
     if ":" not in settings.model_name:
@@ -121,6 +154,13 @@ def build_model(settings: Settings, num_classes: int) -> SigmoidViT:
     except Exception as error:  # whatever a wrong argument makes of timm's code
         reason = f"{type(error).__name__}: {error}"
         raise UserError(f"timm cannot build {settings.model_name} with {kwargs} ({reason})") from error
+
+
+def open_data(settings: Settings, dataset_path: str | None = None) -> DataModule:
+    """The data set the settings describe, with their split; at `dataset_path` where it was moved."""
+    s = settings
+    path, fraction = dataset_path or s.dataset_path, s.val_fraction
+    return load_data(s.dataset, path, fraction, s.seed, s.skip_bad_images, **s.data_kwargs)
 
 
 def make_accelerator(settings: Settings) -> Accelerator:

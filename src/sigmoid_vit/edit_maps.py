@@ -1,0 +1,112 @@
+"""The edits of a part's images as tensors: from the store, and in a run's folder as they were used."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sigmoid_vit.data import Part
+from sigmoid_vit.errors import UserError
+from sigmoid_vit.files import write_atomically
+from sigmoid_vit.store import PREDICTED, EditStore
+
+
+@dataclass
+class EditMaps:
+    """The edits of the n images of a part, on one grid; an image without an edit has no edited cell."""
+
+    value: Tensor  # float32 [n, gh, gw] in 0..1
+    edited: Tensor  # bool [n, gh, gw]
+    predicted: np.ndarray | None = None  # bool [n], by propagation and not by a person; None: all by people
+
+    def __post_init__(self) -> None:
+        if self.predicted is None:
+            self.predicted = np.zeros(len(self.value), dtype=bool)
+
+    @classmethod
+    def empty(cls, n: int, grid: tuple[int, int]) -> "EditMaps":
+        """No edit for any of n images."""
+        return cls(torch.zeros(n, *grid), torch.zeros(n, *grid, dtype=torch.bool))
+
+    @property
+    def has_edit(self) -> np.ndarray:
+        """Which images are edited: bool [n]."""
+        return self.edited.flatten(1).any(1).numpy()
+
+    def subset(self, indices: np.ndarray) -> "EditMaps":
+        """The edits of the images at these positions."""
+        indices = np.asarray(indices)
+        at = torch.from_numpy(indices)
+        return EditMaps(self.value[at], self.edited[at], self.predicted[indices])
+
+    def shuffled(self, seed: int) -> "EditMaps":
+        """The same edits handed round among the edited images: the control for what they say."""
+        edited = np.flatnonzero(self.has_edit)
+        order = np.random.default_rng(seed).permutation(edited)
+        source = np.arange(len(self.value))
+        source[order] = np.roll(order, 1)  # one cycle: nobody keeps his own
+        return self.subset(source)
+
+    def write(self, path: Path, ids: list[str]) -> None:
+        """Write the edits of the images with these ids, one id per position, as an npz file."""
+        at = np.flatnonzero(self.has_edit)
+        arrays = {"value": self.value[at].numpy(), "edited": self.edited[at].numpy()}
+        arrays |= {"predicted": self.predicted[at], "ids": np.array([ids[i] for i in at])}
+        write_atomically(path, lambda file: np.savez_compressed(file, grid=self.value.shape[1:], **arrays))
+
+    @classmethod
+    def read(cls, path: Path, ids: list[str]) -> "EditMaps":
+        """The edits that `write` wrote, for images with these ids; those of other images are left out."""
+        with np.load(path) as file:
+            arrays = {name: file[name] for name in file.files}
+        maps = cls.empty(len(ids), tuple(arrays["grid"].tolist()))
+        position = {image_id: i for i, image_id in enumerate(ids)}
+        rows = [k for k, image_id in enumerate(arrays["ids"]) if image_id in position]
+        at = [position[image_id] for image_id in arrays["ids"][rows]]
+        maps.value[at], maps.edited[at] = (torch.from_numpy(arrays[k][rows]) for k in ("value", "edited"))
+        maps.predicted[at] = arrays["predicted"][rows]
+        return maps
+
+
+def load_edits(
+    path: str, part: Part, grid: tuple[int, int], predicted: bool = False
+) -> tuple[EditMaps, dict[str, int]]:
+    """The current edits of a store for the images of `part`, on the model's grid, and an account of them.
+
+    People's edits, and with `predicted` those of propagation as well. An edit of another image (its sha256
+    differs) is not used; one on another grid is resampled, one with values per head is averaged over the
+    heads. The account counts these, edits of unknown images, and edits that mark no cell (skipped images).
+
+    Raises:
+        UserError: there is no store, or no edit of an image of `part` in it.
+    """
+    maps = EditMaps.empty(len(part), grid)
+    with EditStore(path, readonly=True) as store:
+        current = store.current_all()
+    position = {image_id: i for i, image_id in enumerate(part.ids)}
+    account = {"used": 0, "of unknown images": 0, "of changed images": 0, "resampled": 0}
+    account |= {"without a marked cell": 0, "predicted": 0}
+    for image_id, stored in current.items():
+        i = position.get(image_id)
+        if stored.author == PREDICTED and not predicted:
+            continue
+        if i is None or part.sha256(i) != stored.image_sha256:
+            account["of unknown images" if i is None else "of changed images"] += 1
+            continue
+        edit = stored.attention_edit()
+        resized = edit.resize(grid)
+        value, edited = resized.value[0], resized.edited[0]
+        if value.ndim == 3:
+            value, edited = (value * edited).sum(0) / edited.sum(0).clamp(min=1), edited.any(0)
+        maps.value[i], maps.edited[i], maps.predicted[i] = value, edited, stored.author == PREDICTED
+        if not edited.any():
+            account["without a marked cell"] += 1
+            continue
+        account["used"] += 1
+        account["resampled"] += edit.grid != grid
+        account["predicted"] += stored.author == PREDICTED
+    if not account["used"]:
+        raise UserError(f"{path} holds no edit of an image in {part.name} ({account}); import or draw some")
+    return maps, account

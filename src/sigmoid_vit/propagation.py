@@ -1,0 +1,231 @@
+"""Propagation: the edits of a few images teach a network to predict those of the others.
+
+A copy of the network learns the edits alone, without labels, until its own attention shows them; on an image
+that nobody edited, its attention then is the prediction. What a score means is measured on edits that the
+copy was not taught.
+"""
+
+import copy
+import math
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+
+from sigmoid_vit.config import Settings
+from sigmoid_vit.data import BatchTransform, Prepared, epoch_batches
+from sigmoid_vit.edit_maps import EditMaps
+from sigmoid_vit.errors import UserError
+from sigmoid_vit.hitl import AlignmentLoss
+from sigmoid_vit.loop import Loop
+from sigmoid_vit.model import SigmoidViT
+from sigmoid_vit.store import PREDICTED, EditStore, StoredEdit
+
+HELD_OUT = 0.25  # of the edited images: kept from the first copy, to calibrate it and to measure agreement
+LEAST = 4  # edited images
+SURE = 0.8  # probability from which the kind of a cell counts as known; other cells stay unedited
+CONFIDENCE = 0.9  # mean probability of an image's cells from which its prediction is kept
+KEPT = 0.5  # an edited value from here on says "look here"
+
+
+@dataclass
+class Prediction:
+    """Predicted edits of the n images of a part."""
+
+    maps: EditMaps  # for images that are edited already, and where the copy is not sure, no edit
+    confidence: np.ndarray  # float [n] in 0..1, mean over the cells of the probability of the likelier kind
+    report: dict  # for the person and for config.json
+
+
+@dataclass
+class Targets:
+    """What the edits say of each cell: look here, or do not; and how a predicted edit writes that down."""
+
+    maps: EditMaps
+    kept_value: float | None  # None: people left such cells to the network
+    erased_value: float | None
+
+    @classmethod
+    def of(cls, maps: EditMaps) -> "Targets":
+        """People's edits; where they only ever erase (or keep), the cells they left alone are the others."""
+        value, edited = maps.value.clone(), maps.edited.clone()
+        kept, erased = edited & (value >= KEPT), edited & (value < KEPT)
+        values = [value[cells].median().item() if cells.any() else None for cells in (kept, erased)]
+        if None in values:
+            edited[torch.from_numpy(maps.has_edit)] = True
+            value = torch.where(maps.edited, value, 0.0 if values[1] is None else 1.0)
+        return cls(EditMaps(value, edited), *values)
+
+
+def propagate(
+    settings: Settings,
+    accelerator: Accelerator,
+    model: SigmoidViT,
+    train: Prepared,
+    maps: EditMaps,
+    train_transform: Callable[[int], BatchTransform],
+    transform: BatchTransform,
+) -> Prediction:
+    """Predict the edits of the images of `train` that have none.
+
+    Args:
+        model: the network to copy; it stays as it is.
+        maps: people's edits of the images of `train`.
+        train_transform: makes the augmenting transform for a part of n images.
+        transform: from uint8 batches to the network's input.
+
+    Raises:
+        UserError: fewer than 4 images are edited, or their edits say the same of every cell.
+    """
+    edited = np.flatnonzero(maps.has_edit)
+    if len(edited) < LEAST:
+        raise UserError(f"PROPAGATE needs at least {LEAST} edited training images; there are {len(edited)}")
+    targets = Targets.of(maps)
+    order = np.random.default_rng(settings.seed).permutation(edited)
+    held_out = np.sort(order[: max(2, round(HELD_OUT * len(order)))])
+
+    def scores(taught: np.ndarray, name: str, images: np.ndarray) -> Tensor:
+        loop_settings = _teaching(settings, len(taught))
+        part, part_maps = train.subset(taught), targets.maps.subset(taught)
+        copied = copy.deepcopy(model)
+        loss = AlignmentLoss(copied, loop_settings)
+        loop = Loop(loop_settings, accelerator, loss, part, train_transform(len(taught)), part_maps, None)
+        if accelerator.is_main_process:
+            print(f"propagation: {name}, {loop_settings.epochs * loop.updates_per_epoch} steps", flush=True)
+        for epoch in range(loop_settings.epochs):
+            loop.train_one_epoch(epoch)
+        return attention_scores(copied, train, images, transform, accelerator)
+
+    seen = scores(np.setdiff1d(edited, held_out), "a copy learns three quarters of the edits", held_out)
+    probability, agreement = _calibrated(seen, targets.maps.subset(held_out))
+    unedited = np.flatnonzero(~maps.has_edit)
+    kept = probability(scores(edited, "another copy learns all of them", unedited))
+    return _prediction(kept, unedited, targets, agreement)
+
+
+def attention_scores(
+    model: SigmoidViT,
+    part: Prepared,
+    images: np.ndarray,
+    transform: BatchTransform,
+    accelerator: Accelerator,
+    batch_size: int = 64,
+) -> Tensor:
+    """How much each cell of these images is looked at: logit of the mean sigmoid attention, [n, gh, gw].
+
+    The mean is over all layers, heads and query rows.
+    """
+    model.eval()
+    grid, found = model.patch_embed.grid_size, [torch.zeros(0, *model.patch_embed.grid_size)]
+    batches = [images[rows] for rows in epoch_batches(len(images), batch_size, 0, 0, shuffle=False)]
+    for pixels, _, index in part.batches(batches):
+        x = transform(pixels.to(accelerator.device), index)
+        with torch.no_grad(), accelerator.autocast():
+            _, logits = model.forward_with_attention(x, layers="all", queries="all")
+        layers = [
+            layer[..., model.num_prefix_tokens :].float().sigmoid().mean((1, 2)) for layer in logits.values()
+        ]
+        mean = torch.stack(layers).mean(0).unflatten(-1, grid)  # [B, gh, gw]
+        found.append(mean.logit(1e-4).cpu())
+    return torch.cat(found)
+
+
+def _teaching(settings: Settings, n: int) -> Settings:
+    """How a copy is taught n edits: Step 2's optimiser and schedule, for PROPAGATE_STEPS updates."""
+    batch_size = min(settings.batch_size, n)
+    epochs = math.ceil(settings.propagate_steps / math.ceil(n / batch_size))
+    recipe = dict(attn_loss="bce", edit_layers="all", edit_queries="all", grad_accum=1, compile=False)
+    return replace(settings, batch_size=batch_size, epochs=epochs, **recipe)
+
+
+def _calibrated(scores: Tensor, truth: EditMaps) -> tuple[Callable[[Tensor], Tensor], dict]:
+    """From a score to the probability that a person keeps the cell (Platt scaling); how often it is right.
+
+    Agreement is measured on each half of the held-out images with the scaling of the other half.
+    """
+    halves, right = np.arange(len(scores)) % 2, []
+    for half in (0, 1):
+        at, other = (torch.from_numpy(np.flatnonzero(halves == h)) for h in (half, 1 - half))
+        said = _platt(scores[other], truth.subset(other))(scores[at]) >= 0.5
+        here = truth.subset(at)
+        right.append(((said == (here.value >= KEPT))[here.edited], (here.value >= KEPT)[here.edited]))
+    correct, kept = (torch.cat(part) for part in zip(*right, strict=True))
+    if kept.all() or not kept.any():
+        raise UserError(
+            "the edits say the same of every cell, so there is nothing that propagation could learn"
+        )
+    agreement = {
+        "held-out images": len(scores),
+        "cells right": correct.float().mean().item(),
+        "kept cells right": correct[kept].float().mean().item(),
+        "erased cells right": correct[~kept].float().mean().item(),
+    }
+    return _platt(scores, truth), agreement
+
+
+def _platt(scores: Tensor, truth: EditMaps) -> Callable[[Tensor], Tensor]:
+    """Logistic regression of "kept" on the score; the score itself where the edits hold one kind alone."""
+    x, y = scores[truth.edited].numpy()[:, None], (truth.value >= KEPT)[truth.edited].numpy()
+    if y.all() or not y.any():
+        return torch.sigmoid
+    fit = LogisticRegression().fit(x, y)
+    return lambda z: torch.sigmoid(z * fit.coef_.item() + fit.intercept_.item())
+
+
+def _prediction(kept: Tensor, unedited: np.ndarray, targets: Targets, agreement: dict) -> Prediction:
+    """Edits from the probability that a cell is kept, [m, gh, gw], of the unedited images."""
+    n = len(targets.maps.value)
+    certain = torch.maximum(kept, 1 - kept)
+    confidence = np.zeros(n)
+    confidence[unedited] = certain.flatten(1).mean(1).numpy()
+    maps, at = EditMaps.empty(n, tuple(kept.shape[1:])), torch.from_numpy(unedited)
+    for cells, written in ((kept >= SURE, targets.kept_value), (kept <= 1 - SURE, targets.erased_value)):
+        if written is not None:
+            maps.value[at] = torch.where(cells, written, maps.value[at])
+            maps.edited[at] |= cells
+    maps.edited &= torch.from_numpy(confidence >= CONFIDENCE)[:, None, None]
+    maps.value[~maps.edited] = 0
+    maps.predicted = maps.has_edit
+    used = int(maps.has_edit.sum())
+    report = {"agreement": agreement, "predicted": used, "not sure": len(unedited) - used}
+    return Prediction(maps, confidence, report)
+
+
+def save_predictions(
+    path: str, train: Prepared, prediction: Prediction, note: str, weights_sha256: str
+) -> None:
+    """Put predicted edits into a store in place of earlier predictions; people's word always wins.
+
+    An image whose newest revision is a person's, be it an edit, a skip or a rejected prediction, is left
+    alone. An earlier prediction that is not made again is marked deleted.
+    """
+    part, maps = train.part, prediction.maps
+    with EditStore(path) as store:
+        newest = {edit.image_id: edit for edit in store.history()}
+        edits = []
+        for i, image_id in enumerate(part.ids):
+            before = newest.get(image_id)
+            if before and before.author != PREDICTED:
+                continue
+            if maps.predicted[i]:
+                edits.append(
+                    StoredEdit(
+                        image_id,
+                        part.sha256(i),
+                        maps.value[i].numpy(),
+                        maps.edited[i].numpy(),
+                        PREDICTED,
+                        note=note,
+                        weights_sha256=weights_sha256,
+                        confidence=float(prediction.confidence[i]),
+                    )
+                )
+            elif before and not before.deleted:
+                gone = dict(deleted=True, created=None, client_id=secrets.token_hex(16))
+                edits.append(replace(before, **gone))
+        store.save_many(edits)
