@@ -37,6 +37,13 @@ def main() -> None:
     select = "which: stratified over classes; misclassified; least sure; attention mostly outside the mask"
     add("--select", default="random", metavar="|".join(SELECTIONS), help=select)
     add("--seed", type=int, default=0, help="of random, and without --run of the cut of val (default: 0)")
+    add(
+        "--missing",
+        type=float,
+        default=0.0,
+        help="to study careless edits: leave out this share of the cells",
+    )
+    add("--wrong", type=float, default=0.0, help="for study: give this share of the images a random map")
     add("--author", help="whose edits these are (default: the source's name)")
     add("--skip_bad_images", action="store_true", help="leave out unreadable files instead of stopping")
     args = vars(parser.parse_args())

@@ -53,7 +53,10 @@ def test_the_script_writes_figures_predictions_and_pictures(run):
     expected = {"mean": true_class.mean(), "max": true_class.max(), "min": true_class.min()}
     assert metrics["mpp"] == pytest.approx(expected, abs=1e-5)
     assert metrics["per_class_accuracy"]["7"] == pytest.approx((p.argmax(1) == 7)[labels == 7].mean())
-    for name in ("confusion_matrix", "mpp_histogram", "errors"):
+    masks, curves = metrics["attention"]["masks"], metrics["attention"]["faithfulness"]
+    assert f"last layer {masks['sigmoid']['2']['epg']:.3f}" in result.stdout and masks["n"] == 500
+    assert f"rollout {curves['rollout']['insertion_auc']:.3f}" in result.stdout and curves["n"] == 50
+    for name in ("confusion_matrix", "mpp_histogram", "errors", "insertion_deletion"):
         assert not_blank(out / f"{name}.png") and (out / f"{name}.pdf").stat().st_size > 1000
 
 

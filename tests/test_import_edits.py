@@ -360,6 +360,23 @@ def test_ink_is_the_ink_of_the_digits(tmp_path):
 
 
 @pytest.mark.skipif(not (SHARED / "magnetic_tile").exists(), reason="no magnetic tiles")
+def test_careless_edits_are_so_to_the_stated_share(tmp_path):
+    def edits(**options):
+        path = str(tmp_path / f"{len(options)}{list(options)}.sqlite")
+        import_edits(ImportOptions("ink", edits=path, grid="6x6", mask_edit="both", **options))
+        return stored(path)
+
+    right, half, wrong = edits(), edits(missing=0.5), edits(wrong=0.3)
+    kept = np.stack([edit.edited for edit in half.values()])
+    assert kept.mean() == pytest.approx(0.5, abs=0.02) and kept.any((1, 2)).all()
+    for name, edit in half.items():
+        assert np.array_equal(edit.value[edit.edited], right[name].value[edit.edited])
+        assert "0.5 of the cells left out" in edit.note
+    differ = [not np.array_equal(edit.value, right[name].value) for name, edit in wrong.items()]
+    assert np.mean(differ) == pytest.approx(0.3, abs=0.05)
+    assert differ == ["a random map" in edit.note for edit in wrong.values()]
+
+
 def test_real_tiles(tmp_path):
     tiles = SHARED / "magnetic_tile"
     options = dict(dataset="folder", dataset_path=str(tiles), grid="8x8", edits=str(tmp_path / "e.sqlite"))
@@ -491,7 +508,7 @@ def test_random_with_a_run_takes_its_split_and_grid(run, tmp_path):
         ({"count": 3, "fraction": 0.5}, "give one of them"),
         ({"boxes": True}, "masks has no boxes"),
         ({"author": "propagated"}, "kept for edits that a network predicted"),
-        ({"split": "holdout"}, "no test part 'holdout'"),
+        ({"split": "holdout"}, "no part 'holdout'"),
         ({"dataset": None}, "--dataset is missing"),
         ({"dataset": "birds"}, "no data set 'birds'"),
         ({"run": "/absent", "grid": None}, "is not a run"),

@@ -1,4 +1,4 @@
-"""The one evaluator: predictions of a part of a data set, their figures, and the attention behind errors."""
+"""The one evaluator: predictions of a part of a data set, their figures, and the attention behind them."""
 
 import csv
 import io
@@ -6,36 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.utils import gather
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from sigmoid_vit import plots
-from sigmoid_vit.data import BatchTransform, Part, Prepared, load_data
+from sigmoid_vit.attention_quality import attention_quality, looking_rows, summary
+from sigmoid_vit.data import BatchTransform, Part, Prepared
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.files import write_atomically
+from sigmoid_vit.human_attention import marked_cells
 from sigmoid_vit.metrics import classification_metrics, confident_errors
 from sigmoid_vit.model import SigmoidViT
+from sigmoid_vit.prediction import predict
 from sigmoid_vit.runs import Run, data_config, make_accelerator, write_json
-
-
-@torch.no_grad()
-def predict(
-    model: SigmoidViT, part: Prepared, transform: BatchTransform, batch_size: int, accelerator: Accelerator
-) -> tuple[Tensor, Tensor]:
-    """Class logits float32 [n, K] and labels int64 [n] of all images, in order, on every process's CPU."""
-    training = model.training
-    model.eval()
-    rank, world, n = accelerator.process_index, accelerator.num_processes, len(part)
-    share = -(-n // world)  # images per process; the last ones are repeated to make it even
-    mine = np.arange(rank * share, (rank + 1) * share).clip(max=n - 1)
-    parts = []
-    for images, _, index in part.batches(np.split(mine, range(batch_size, share, batch_size))):
-        with accelerator.autocast():
-            parts.append(model(transform(images.to(accelerator.device), index)).float())
-    model.train(training)
-    return gather(torch.cat(parts))[:n].cpu(), torch.from_numpy(part.part.labels)
 
 
 @torch.no_grad()
@@ -44,11 +27,12 @@ def sigmoid_attention(model: SigmoidViT, images: Tensor, layer: str | int = "las
 
     A model without a class token is shown by the mean over its patch rows.
     """
+    rows, patches = looking_rows(model), slice(model.num_prefix_tokens, None)
     queries = "cls" if model.has_class_token else "all"
     class_logits, logits = model.forward_with_attention(images, layers=layer, queries=queries)
-    rows = next(iter(logits.values())).sigmoid()[..., model.num_prefix_tokens :]
+    attention = next(iter(logits.values()))[:, :, rows, patches].sigmoid()
     grid = model.patch_embed.dynamic_feat_size(images.shape[-2:])
-    return class_logits, rows.mean(dim=2).unflatten(-1, grid)
+    return class_logits, attention.mean(dim=2).unflatten(-1, grid)
 
 
 def evaluate_run(
@@ -58,6 +42,9 @@ def evaluate_run(
     dataset_path: str | None = None,
     batch_size: int | None = None,
     errors_shown: int = 6,
+    masks: str | None = None,
+    edits: str | None = None,
+    faithfulness: int = 50,
 ) -> dict:
     """Evaluate a run on a part of its data set and write figures and pictures into its folder.
 
@@ -66,49 +53,72 @@ def evaluate_run(
         split: "train", "val" or a test part; None for "test", or "val" in a data set without a test part.
         which: "best" or "last" checkpoint.
         dataset_path: where the data set is now, if it was moved.
+        masks, edits: what the attention is measured against, a folder of masks or else a store of edits; with
+            neither, the data set's own masks, where it has them (see `marked_cells`).
+        faithfulness: how many images insertion and deletion are measured on; 0 for none.
 
     Returns:
         The content of metrics.json, and the folder the files went to: evaluation/, with the names of another
         split or of the last checkpoint below it.
     """
+    if faithfulness < 0:
+        raise UserError(f"--faithfulness is {faithfulness}; it is a number of images, 0 for none")
     run = Run(folder)
     s = run.settings()
     model = run.load_model(which)
-    data = load_data(s.dataset, dataset_path or s.dataset_path, s.val_fraction, s.seed, s.skip_bad_images)
-    if list(data.classes) != run.classes:
-        raise UserError(
-            f"the data set's classes are not those {run.folder} was trained on; give its --dataset_path"
-        )
-    default = "test" if data.test_parts else "val"
-    size = (s.img_size, s.img_size)
-    part = _part(data, split or default).prepare(
-        size, s.cache_gib, s.workers, data_config(model)["interpolation"]
-    )
+    data = run.open_data(dataset_path)
+    split = split or data.default_part
+    size, config = (s.img_size, s.img_size), data_config(model)
+    part = data.part(split).prepare(size, s.cache_gib, s.workers, config["interpolation"])
+    grid = model.patch_embed.dynamic_feat_size(size)
+    marked = marked_cells(data, part.part, grid, masks, edits)
     accelerator = make_accelerator(s)
     model.to(accelerator.device)
-    transform = BatchTransform(size, **data_config(model))
-    logits, labels = predict(model, part, transform, batch_size or min(s.batch_size, 256), accelerator)
+    transform = BatchTransform(size, **config)
+    batch_size = batch_size or min(s.batch_size, 256)
+    logits, labels = predict(model, part, transform, batch_size, accelerator)
     probabilities = logits.softmax(dim=1)
-    metrics = {"run": run.folder.name, "split": split or default, "checkpoint": which}
+    metrics = {"run": run.folder.name, "split": split, "checkpoint": which}
     metrics |= classification_metrics(probabilities, labels, run.classes)
+    quality = attention_quality(model, part, transform, marked, batch_size, faithfulness)
+    metrics["attention"] = quality
 
-    out = run.folder / "evaluation" / ("" if split in (None, default) else split)
-    out = out / ("" if which == "best" else which)
-    title = f"{run.folder.name}, {split or default}" + ("" if which == "best" else f", {which} epoch")
+    out = run.evaluation(split, data.default_part, which)
+    title = f"{run.folder.name}, {split}" + ("" if which == "best" else f", {which} epoch")
     write_json(out / "metrics.json", metrics)
     _write_predictions(out / "predictions.csv", part.part, probabilities, run.classes)
     confusion = plots.confusion_matrix(metrics["confusion_matrix"], run.classes, title)
     plots.save(confusion, out / "confusion_matrix")
     true_class = probabilities.gather(1, labels[:, None]).squeeze(1)
     plots.save(plots.mpp_histogram(true_class, metrics["mpp"], title), out / "mpp_histogram")
-    errors = confident_errors(probabilities, labels, errors_shown)
-    for old in out.glob("errors.p*"):  # of an earlier evaluation
+    for old in (*out.glob("errors.p*"), *out.glob("insertion_deletion.p*")):  # of an earlier evaluation
         old.unlink()
-    if errors:
+    if faithfulness:
+        plots.save(plots.insertion_deletion(quality["faithfulness"], title), out / "insertion_deletion")
+    if errors := confident_errors(probabilities, labels, errors_shown):
         title = f"{title}: most confident errors"
         figure = attention_figure(model, part, transform, errors, run.classes, title)
         plots.save(figure, out / "errors")
     return {**metrics, "folder": str(out)}
+
+
+def report(run: str | Path, metrics: dict) -> list[str]:
+    """What `evaluate_run` found, in a few lines for the person."""
+    tops = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items() if name.startswith("top"))
+    figures = ", ".join(
+        f"{name} {value:.4f}"
+        for name, value in (
+            ("MPP", metrics["mpp"]["mean"]),
+            ("ECE", metrics["ece"]),
+            ("macro", metrics["macro_accuracy"]),
+        )
+    )
+    return [
+        f"{run} on {metrics['split']} ({metrics['n']} images): {tops}",
+        figures,
+        *summary(metrics["attention"]),
+        f"figures, predictions and pictures: {metrics['folder']}",
+    ]
 
 
 def attention_figure(
@@ -128,16 +138,6 @@ def attention_figure(
         answer = f"answer {classes[p.argmax()]} ({p.max():.0%})"
         titles.append(f"{part.part.ids[i]}\n{answer}\ntrue {classes[label]} ({p[label]:.0%})")
     return plots.attention_grid(images, maps.cpu(), titles, title)
-
-
-def _part(data, split: str) -> Part:
-    parts = {"train": data.train} | ({"val": data.val} if data.val else {})
-    if split in parts:
-        return parts[split]
-    if split in data.test_parts:
-        return data.test(split)
-    there = ", ".join([*parts, *data.test_parts])
-    raise UserError(f"this run has no part {split!r}; choose one with --split: {there}")
 
 
 def _write_predictions(path: Path, part: Part, probabilities: Tensor, classes: list[str]) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from sigmoid_vit.config import Settings
-from sigmoid_vit.data import DATASETS, BadImage, DataModule, Part, load_data
+from sigmoid_vit.data import DATASETS, BadImage, DataModule, Part
 from sigmoid_vit.data.images import for_each_file, listed
 from sigmoid_vit.data.part import MAX_WORKERS
 from sigmoid_vit.errors import UserError
@@ -15,7 +15,7 @@ from sigmoid_vit.human_attention.cells import MARKED, cell_edit, cell_means, cel
 from sigmoid_vit.human_attention.options import GAZE, OWN_MASKS, ImportOptions
 from sigmoid_vit.human_attention.selection import Judge, stratified
 from sigmoid_vit.human_attention.sources import Source, image_size, open_source
-from sigmoid_vit.runs import Run, build_model
+from sigmoid_vit.runs import Run, build_model, open_data
 from sigmoid_vit.store import EditStore, StoredEdit
 
 COUNTED = {  # what comes between an image and its edit
@@ -115,11 +115,9 @@ def _open_data(o: ImportOptions) -> tuple[DataModule, Run | None, Settings]:
         raise UserError(
             f"--from {o.source} reads the masks of {OWN_MASKS[o.source]}; the data set is {s.dataset}"
         )
-    data = load_data(s.dataset, s.dataset_path, s.val_fraction, s.seed, s.skip_bad_images)
-    if run and list(data.classes) != run.classes:
-        raise UserError(
-            f"the data set's classes are not those {run.folder} was trained on; give its --dataset_path"
-        )
+    data = open_data(s)
+    if run:
+        run.check_classes(data)
     return data, run, s
 
 
@@ -128,7 +126,7 @@ def _part(data: DataModule, split: str) -> Part:
         raise UserError(
             "the data set has no val part and --val_fraction is 0; there is nothing to edit in it"
         )
-    return getattr(data, split) if split in ("train", "val") else data.test(split)
+    return data.part(split)
 
 
 def _targets(o: ImportOptions, part: Part, source: Source, account: Account) -> dict[int, np.ndarray]:
@@ -195,9 +193,15 @@ def _choose(
 
 
 def _stored(o: ImportOptions, part: Part, i: int, target: np.ndarray, weights: str) -> StoredEdit:
+    random = np.random.default_rng([o.seed, i])
+    wrong = random.random() < o.wrong
+    if wrong:
+        target = random.integers(2, size=target.shape).astype(np.float64)
     value, edited = cell_edit(target, o.mask_edit, o.object_value)
+    edited &= random.random(edited.shape) >= o.missing
     note = f"from {o.source}{' (boxes)' * o.boxes}, {o.mask_edit}"
     note += "" if o.mask_edit == "soft" else f", covered {o.covered:g}"
+    note += f", {o.missing:g} of the cells left out" * (o.missing > 0) + ", a random map" * wrong
     note += ", the data set's ink in the place of a person" * (o.source == "ink")
     return StoredEdit(
         part.ids[i], part.sha256(i), value, edited, o.author or o.source, note=note, weights_sha256=weights

@@ -20,6 +20,8 @@ RANGES = (
     ("sigma", 0.001, 1),
     ("fraction", 1e-6, 1),
     ("count", 1, 10**9),
+    ("missing", 0, 1),
+    ("wrong", 0, 1),
     ("seed", 0, 2**32 - 1),
 )
 
@@ -54,6 +56,8 @@ class ImportOptions:
     fraction: float | None = None  # None, and count None: as many as there are
     count: int | None = None
     seed: int = 0  # of the selection, and of the split where there is no run
+    missing: float = 0.0  # to study careless edits: share of the edited cells that are left out, at random,
+    wrong: float = 0.0  # and share of the edited images whose map is random, half of the cells inside
     author: str | None = None  # None: the source
     val_fraction: float | None = None  # None: the run's, or that of `Settings`
     skip_bad_images: bool | None = None

@@ -6,7 +6,7 @@ from accelerate import Accelerator
 
 from sigmoid_vit.config import Settings
 from sigmoid_vit.data import BatchTransform, Part, epoch_batches
-from sigmoid_vit.evaluation import predict
+from sigmoid_vit.prediction import predict
 from sigmoid_vit.runs import Run, data_config
 
 SELECTIONS = ("random", "errors", "uncertain", "attention_off")
