@@ -1,4 +1,4 @@
-"""Time the model beside stock timm and the published method; writes benchmarks/<what>-<conditions>.json."""
+"""Time the model beside timm and the published method, or Step 2 beside Step 1; writes benchmarks/*.json."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from sigmoid_vit.runs import write_json
 
 def main() -> None:
     parser = Parser(__doc__)
-    parser.add_argument("--what", required=True, choices=("step", "inference"))
+    parser.add_argument("--what", required=True, choices=("step", "inference", "hitl"))
     parser.add_argument("--model_name", default="vit_small_patch16_224")
     parser.add_argument("--img_size", type=positive, default=224)
     parser.add_argument("--batch_size", type=positive, default=16)

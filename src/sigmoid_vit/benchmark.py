@@ -5,6 +5,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import timm
@@ -13,8 +14,11 @@ import torch.nn.functional as F
 from timm.layers import Attention
 from torch import Tensor, nn
 
+from sigmoid_vit.config import PRESETS, Settings
 from sigmoid_vit.edits import EPS, AttentionEdit
 from sigmoid_vit.errors import UserError
+from sigmoid_vit.hitl import HITLLoss
+from sigmoid_vit.loop import ClassificationLoss
 from sigmoid_vit.model import create_model
 
 Call = Callable[[Tensor], Tensor]
@@ -72,6 +76,29 @@ def variants(model_name: str, img_size: int, batch_size: int, device: torch.devi
     }
 
 
+def hitl_variants(model_name: str, img_size: int, batch_size: int, device: torch.device) -> dict[str, tuple]:
+    """name -> (model, images to loss): Step 1, and Step 2 with either preset, every cell edited."""
+    torch.manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(batch_size, device=device) % 10
+    table = {}
+    for name, preset in {"Step 1": None, "Step 2, paper": "paper", "Step 2, full": "full"}.items():
+        model = create_model(model_name, num_classes=10, img_size=img_size).to(device)
+        if preset is None:
+            loss, edits = ClassificationLoss(model), ()
+        else:
+            settings = Settings(edits="edits.sqlite", hitl=preset, **PRESETS[preset])
+            loss = HITLLoss(model, settings, inject=preset == "full")
+            value = torch.rand(batch_size, *model.patch_embed.grid_size, generator=generator).to(device)
+            edits = (value, torch.ones_like(value, dtype=torch.bool))
+        table[name] = model, partial(_mean_loss, loss, labels, edits)
+    return table
+
+
+def _mean_loss(loss: nn.Module, labels: Tensor, edits: tuple[Tensor, ...], images: Tensor) -> Tensor:
+    return loss(images, labels, *edits)[0].mean()
+
+
 def benchmark(
     what: str,
     model_name: str = "vit_small_patch16_224",
@@ -84,31 +111,34 @@ def benchmark(
     """Run every variant `rounds` times in turn (A B C B C A ...), after a warm-up.
 
     Args:
-        what: "inference", a forward pass without gradients, or "step", forward, backward and SGD update.
+        what: "inference", a forward pass without gradients; "step", forward, backward and SGD update; "hitl",
+            such a step of Step 1 and of Step 2.
         bf16: under autocast to bfloat16.
         compile: with torch.compile, timm included.
 
     Returns:
         conditions, and per variant: median, fastest and slowest milliseconds; ratio, the median over the
-        rounds of its time over timm's in the same round; peak_mib, the most memory in use above the
-        weights; difference, the largest |class logit - class logit of the variant it should equal|.
+        rounds of its time over the first one's (timm, Step 1) in the same round; peak_mib, the most memory
+        in use above the weights; difference, the largest |class logit - class logit of the variant it should
+        equal|.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    table = variants(model_name, img_size, batch_size, device)
+    table = (hitl_variants if what == "hitl" else variants)(model_name, img_size, batch_size, device)
     images = torch.randn(batch_size, 3, img_size, img_size, device=device)
     labels = torch.arange(batch_size, device=device) % 10
     outputs, calls = {}, {}
     for name, (model, forward) in table.items():
         model.eval()
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            outputs[name] = forward(images).float()
+            outputs[name] = forward(images).float()  # class logits, or with "hitl" the loss
         forward = torch.compile(forward) if compile else forward
-        calls[name] = _call(what, model.train(what == "step"), forward, images, labels, bf16)
+        calls[name] = _call(what, model.train(what != "inference"), forward, images, labels, bf16)
     milliseconds = _in_turn(calls, rounds, device)
+    baseline = milliseconds[next(iter(table))]
     equal_to = {"unedited": "timm", "edit all rows, all layers": "materialised, all layers"}
     rows = {}
     for name, times in milliseconds.items():
-        ratios = [a / b for a, b in zip(times, milliseconds["timm"], strict=True)]
+        ratios = [a / b for a, b in zip(times, baseline, strict=True)]
         rows[name] = {
             "median_ms": statistics.median(times),
             "min_ms": min(times),
@@ -136,7 +166,7 @@ def benchmark(
 
 def table_text(result: dict) -> str:
     """The result as lines of a Markdown table."""
-    lines = ["| variant | median ms (min - max) | x timm | images/s | peak MiB | difference |"]
+    lines = ["| variant | median ms (min - max) | x first | images/s | peak MiB | difference |"]
     lines.append("|---|---|---|---|---|---|")
     for name, row in result["variants"].items():
         difference = f"{row['difference']:.1e}" if "difference" in row else ""
@@ -160,12 +190,12 @@ def _call(
 
     def step() -> None:
         with torch.autocast(**precision):
-            loss = F.cross_entropy(forward(images), labels)
+            loss = forward(images) if what == "hitl" else F.cross_entropy(forward(images), labels)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
 
-    return {"inference": inference, "step": step}[what]
+    return inference if what == "inference" else step
 
 
 def _in_turn(calls: dict[str, Callable], rounds: int, device: torch.device) -> dict[str, list[float]]:
