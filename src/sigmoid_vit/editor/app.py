@@ -1,0 +1,89 @@
+"""The server's addresses put together, and how each kind of error is answered."""
+
+import sqlite3
+import sys
+from http import HTTPStatus
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import Mount, Route, Router
+from starlette.staticfiles import StaticFiles
+
+from sigmoid_vit.data import BadImage
+from sigmoid_vit.editor import changing, reading
+from sigmoid_vit.editor.answers import Refused, refusal
+from sigmoid_vit.editor.security import Guard, Policy, RequireOwnPage, RequireToken
+from sigmoid_vit.editor.session import Session
+from sigmoid_vit.errors import UserError
+from sigmoid_vit.store import Conflict
+
+STATIC = Path(__file__).parent / "static"
+
+
+def create_app(session: Session, policy: Policy, root_path: str = "") -> Starlette:
+    """The server of a session, which starts and ends with it.
+
+    Args:
+        root_path: a path such as "/editor" that it answers under as well, for a proxy that leaves it in.
+    """
+    inner = [Middleware(RequireToken, policy=policy), Middleware(RequireOwnPage, policy=policy)]
+    api = Router([*reading.routes(), *changing.routes()], redirect_slashes=False)
+    routes = [
+        Route("/", lambda request: FileResponse(STATIC / "index.html")),
+        Mount("/static", StaticFiles(directory=STATIC, check_dir=False)),
+        Mount("/api", api, middleware=inner),
+    ]
+    if root_path.strip("/"):
+        routes.append(Mount(f"/{root_path.strip('/')}", routes=list(routes)))
+    app = Starlette(
+        routes=routes,
+        middleware=[Middleware(Guard, policy=policy)],
+        exception_handlers={
+            HTTPException: _http_error,
+            Refused: lambda request, error: refusal(error.status, str(error)),
+            BadImage: _bad_image,
+            Conflict: _conflict,
+            UserError: _user_error,
+            ClientDisconnect: lambda request, error: Response(status_code=400),
+        },
+        lifespan=session.running,
+    )
+    app.state.session = session
+    return app
+
+
+def _http_error(request: Request, error: HTTPException) -> Response:
+    sentences = {
+        404: "there is nothing at this address",
+        405: f"this address does not take {request.method}",
+    }
+    sentence = sentences.get(error.status_code, HTTPStatus(error.status_code).phrase)
+    return refusal(error.status_code, sentence, error.headers)
+
+
+def _bad_image(request: Request, error: BadImage) -> Response:
+    print(f"error: {error}", file=sys.stderr)
+    return refusal(404, "the file of this image cannot be read; the terminal says why")
+
+
+def _conflict(request: Request, error: Conflict) -> Response:
+    names = ("revision", "author", "created", "deleted", "note")
+    theirs = error.theirs and {name: getattr(error.theirs, name) for name in names}
+    return refusal(409, str(error), theirs=theirs)
+
+
+def _user_error(request: Request, error: UserError) -> Response:
+    """Sentences about the input are passed on; those about the disk name paths and go to the terminal."""
+    cause = error.__cause__
+    if cause is None:
+        return refusal(400, str(error))
+    print(f"error: {error}", file=sys.stderr)
+    if isinstance(cause, (UnicodeError, OverflowError)):
+        return refusal(400, "the store cannot hold such a text or number")
+    if isinstance(cause, (sqlite3.Error, OSError)):
+        return refusal(507, "NOT SAVED: the disk did not take it; is it full, read-only or busy?")
+    return refusal(500, "something went wrong in the server; its terminal says what")

@@ -1,0 +1,169 @@
+"""The network's answer to an edit within a stroke: what lies in front of the first edited block is kept."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sigmoid_vit.attention_quality import looking_rows, rollout
+from sigmoid_vit.data import BatchTransform
+from sigmoid_vit.edits import AttentionEdit, LayerEdit, resolve_indices
+from sigmoid_vit.errors import UserError
+from sigmoid_vit.model import SigmoidViT, forward_block
+
+KEPT = 4  # images whose tokens stay in memory: the present one and those a person goes back to
+CLS = "cls"
+
+
+@dataclass
+class Pass:
+    """The unedited pass of one image."""
+
+    image: Tensor  # the network's input, [1, 3, H, W]
+    tokens: list[Tensor]  # in front of every block, [1, N, C]
+    probabilities: Tensor  # [K], on the CPU
+
+
+class Predictor:
+    """A network in float32 that one thread computes with, whoever asks; safe to call from any thread.
+
+    Args:
+        model: in eval mode, on its device.
+        transform: makes the network's input of uint8 images.
+        read: image number -> uint8 [3, h, w]; its errors reach the caller.
+    """
+
+    def __init__(self, model: SigmoidViT, transform: BatchTransform, read: Callable[[int], Tensor]) -> None:
+        self.model, self.transform, self.read = model, transform, read
+        self.device = next(model.parameters()).device
+        self.grid = tuple(model.patch_embed.dynamic_feat_size(transform.size))
+        self._passes: OrderedDict[int, Pass] = OrderedDict()
+        self._worker = ThreadPoolExecutor(1, "network")
+        self._last_asked = -1e9
+
+    @property
+    def num_layers(self) -> int:
+        return len(self.model.blocks)
+
+    @property
+    def num_heads(self) -> int:
+        return self.model.blocks[0].attn.num_heads
+
+    def unedited(self, i: int) -> Tensor:
+        """Probabilities [K] of image i as the network sees it."""
+        return self._ask(lambda: self._pass(i).probabilities)
+
+    def edited(self, i: int, edit: AttentionEdit) -> Tensor:
+        """Probabilities [K] of image i under an edit (a batch of one), exactly those of the model.
+
+        An edit without any edited cell is the unedited network. Raises `UserError` if it does not fit.
+        """
+        return self._ask(lambda: self._edited(i, edit))
+
+    def attention(self, i: int, layer: int, head: int | None, query: int | str) -> Tensor:
+        """The network's own sigmoid attention in one layer, 0..1 [gh, gw].
+
+        Args:
+            head: None for the mean over the heads.
+            query: the patch that looks, by its number, or "cls" for the class token. Without a class token,
+                "cls" is the mean over all patches.
+        """
+        return self._ask(lambda: self._attention(i, layer, head, query))
+
+    def rollout(self, i: int, query: int | str) -> Tensor:
+        """Attention rollout over all layers, divided by its maximum, 0..1 [gh, gw]; `query` as above."""
+        return self._ask(lambda: self._rollout(i, query))
+
+    def look(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Of images uint8 [B, 3, h, w]: probabilities [B, K], and where the last layer looks, [B, gh, gw].
+
+        That is the softmax attention of the class token over the patches, which sums to 1, as a mean over the
+        heads. It is meant for work in the background and does not count as a person's question.
+        """
+        return self._worker.submit(self._look, pixels).result()
+
+    def idle_for(self) -> float:
+        """Seconds since a person last asked."""
+        return time.monotonic() - self._last_asked
+
+    def close(self) -> None:
+        self._worker.shutdown(cancel_futures=True)
+
+    def _ask(self, question: Callable[[], Tensor]) -> Tensor:
+        self._last_asked = time.monotonic()
+        answer = self._worker.submit(torch.inference_mode()(question)).result()
+        self._last_asked = time.monotonic()
+        return answer
+
+    def _pass(self, i: int) -> Pass:
+        if i not in self._passes:
+            image, model = self._input(self.read(i)[None]), self.model
+            x = model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed(image))))
+            probabilities, tokens = self._from_block(0, x)
+            self._passes[i] = Pass(image, tokens, probabilities)
+        self._passes.move_to_end(i)
+        while len(self._passes) > KEPT:
+            self._passes.popitem(last=False)
+        return self._passes[i]
+
+    def _edited(self, i: int, edit: AttentionEdit) -> Tensor:
+        image = self._pass(i)
+        layers, layer_edit = self.model._layer_edit(image.image, edit)
+        if not (layers and layer_edit.edited.any()):
+            return image.probabilities
+        return self._from_block(layers[0], image.tokens[layers[0]], layers, layer_edit)[0]
+
+    def _from_block(
+        self, first: int, x: Tensor, edited_layers: list[int] = (), edit: LayerEdit | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Probabilities [K] from the tokens x [1, N, C] in front of block `first`, and all tokens met."""
+        tokens, model = [], self.model
+        for i in range(first, self.num_layers):
+            tokens.append(x)
+            head_rows = model._head_rows() if i == self.num_layers - 1 else None
+            x, _ = forward_block(model.blocks[i], x, edit if i in edited_layers else None, None, head_rows)
+        return model.forward_head(model.norm(x)).softmax(-1)[0].cpu(), tokens
+
+    def _logits(self, i: int, layer: int, rows: slice) -> Tensor:
+        """Attention logits [1, H, Q, N] of a layer."""
+        return forward_block(self.model.blocks[layer], self._pass(i).tokens[layer], None, rows, None)[1]
+
+    def _attention(self, i: int, layer: int, head: int | None, query: int | str) -> Tensor:
+        resolve_indices([layer], self.num_layers, "layer")
+        heads = slice(None) if head is None else resolve_indices([head], self.num_heads, "head")
+        logits = self._logits(i, layer, self._rows(query))
+        return self._on_grid(logits[0, heads].sigmoid().mean((0, 1)))
+
+    def _rollout(self, i: int, query: int | str) -> Tensor:
+        rows = self._rows(query)
+        layers = [self._logits(i, layer, slice(None)).softmax(-1).mean(1) for layer in range(self.num_layers)]
+        shares = self._on_grid(rollout(layers, rows)[0])
+        return shares / shares.max()
+
+    def _rows(self, query: int | str) -> slice:
+        if query == CLS:
+            return looking_rows(self.model)
+        gh, gw = self.grid
+        if not 0 <= query < gh * gw:
+            raise UserError(f"there is no patch {query}; patches are numbered 0 to {gh * gw - 1}")
+        row = self.model.num_prefix_tokens + query
+        return slice(row, row + 1)
+
+    def _on_grid(self, tokens: Tensor) -> Tensor:
+        return tokens[self.model.num_prefix_tokens :].unflatten(0, self.grid).cpu()
+
+    @torch.inference_mode()
+    def _look(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        model = self.model
+        queries = CLS if model.has_class_token else "all"
+        class_logits, logits = model.forward_with_attention(self._input(pixels), queries=queries)
+        patches = next(iter(logits.values()))[..., model.num_prefix_tokens :]
+        attention = patches.softmax(-1).mean((1, 2)).unflatten(-1, self.grid)
+        return class_logits.softmax(-1).cpu(), attention.cpu()
+
+    def _input(self, pixels: Tensor) -> Tensor:
+        return self.transform(pixels.to(self.device), torch.arange(len(pixels)))

@@ -1,0 +1,159 @@
+"""What one editor works with: a run, a part of its data set, and the store its edits go to."""
+
+import getpass
+import re
+import shlex
+import threading
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from starlette.applications import Starlette
+
+from sigmoid_vit.data import BatchTransform, DataModule, Part
+from sigmoid_vit.editor.images import Mask, SplitImages
+from sigmoid_vit.editor.parameters import TEXT_LENGTHS
+from sigmoid_vit.editor.predictions import SplitPredictions
+from sigmoid_vit.editor.predictor import Predictor
+from sigmoid_vit.editor.split_edits import SplitEdits
+from sigmoid_vit.editor.work_queue import WorkQueue
+from sigmoid_vit.errors import UserError
+from sigmoid_vit.files import sha256
+from sigmoid_vit.human_attention.sources import open_source
+from sigmoid_vit.runs import Run, data_config
+from sigmoid_vit.store import PREDICTED, EditStore
+
+
+@dataclass
+class EditorOptions:
+    """What is edited and how it is served; `src/edit_attention.py` has an option for every field.
+
+    Raises:
+        UserError: a value that is not valid.
+    """
+
+    run: str  # the run's folder, result/<RUNS_NAME>
+    edits: str = "edits.sqlite"  # the store, made where there is none
+    split: str = "train"
+    masks: str | None = None  # folder with a mask per image; None: the data set's own, where it has them
+    dataset_path: str | None = None  # where the data set is now, if it was moved
+    author: str = ""  # of the edits, unless the page names another; "": the login name
+    host: str = "127.0.0.1"  # address to listen on
+    port: int = 8765  # 0: any free one
+    allow_host: Sequence[str] = ()  # further names of the server, as the browser's address bar shows them
+    root_path: str = ""  # path that a proxy in front adds and does not strip
+    no_browser: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise UserError(f"--port is {self.port}; it must lie between 0 (any free one) and 65535")
+        if not re.fullmatch(r"[\w./~-]*", self.root_path):
+            raise UserError(f"--root_path is {self.root_path!r}; it must be a path such as /editor")
+        for name in self.allow_host:
+            if not re.fullmatch(r"[\w.:\[\]-]+", name):
+                raise UserError(f"--allow_host is {name!r}; it must be a name such as example.org:8765")
+        self.run, self.edits = str(self.run), str(self.edits)
+        self.author = self.author.strip() or login_name()
+        if self.author == PREDICTED or len(self.author) > TEXT_LENGTHS["author"]:
+            raise UserError(
+                f"--author must have at most {TEXT_LENGTHS['author']} characters and not be {PREDICTED!r}, "
+                "which is kept for edits that a network predicted"
+            )
+
+
+class Session:
+    """A run's network, the images of a part, their predictions and edits, and the queue made of all.
+
+    Args:
+        owner: the server's address, told to whoever finds the store taken.
+
+    Raises:
+        UserError: the run, the data set, the masks or the store cannot be used.
+    """
+
+    def __init__(self, options: EditorOptions, owner: str = "") -> None:
+        self.options, self.author, run = options, options.author, Run(options.run)
+        self.run_name, self.classes = run.folder.resolve().name, run.classes
+        data = run.open_data(options.dataset_path)
+        self.part, model = data.part(options.split), run.load_model()
+        model.to("cuda" if torch.cuda.is_available() else "cpu")
+        size, config = (run.settings().img_size,) * 2, data_config(model)
+        mask, cache = _mask(options, data, self.part), run.folder / "editor_cache"
+        self.images = SplitImages(self.part, size, config["interpolation"], cache, mask)
+        self.predictor = Predictor(model, BatchTransform(size, **config), self.images.pixels)
+        weights, self.class_token, self.masks = sha256(run.best), model.has_class_token, mask is not None
+        facts = {"weights": weights, "size": size, "masks": self.masks and _state(options.masks)}
+        file = cache / f"{options.split}.npz"
+        self.predictions = SplitPredictions(self.images, self.predictor, file, facts)
+        store = EditStore(options.edits, owner=owner)
+        self.edits = SplitEdits(store, self.images, self.predictor.grid, weights)
+        self.queue = WorkQueue(self.part, self.predictions, self.edits, self.masks)
+        self._stop = threading.Event()
+        self._background = threading.Thread(target=self._work, name="predictions", daemon=True)
+
+    def facts(self) -> dict:
+        """What the page needs to know before it shows the first image."""
+        return {
+            "run": self.run_name,
+            "split": self.options.split,
+            "classes": self.classes,
+            "grid": self.predictor.grid,
+            "layers": self.predictor.num_layers,
+            "heads": self.predictor.num_heads,
+            "prefix_tokens": self.predictor.model.num_prefix_tokens,
+            "class_token": self.class_token,
+            "images": len(self.part),
+            "masks": self.masks,
+            "author": self.author,
+            "edits": self.options.edits,
+            "command": hitl_command(self.options.run, self.options.edits),
+            "orders": self.queue.orders,
+            "scope": {"layers": "all", "heads": None, "queries": "all"},
+        }
+
+    @asynccontextmanager
+    async def running(self, app: Starlette) -> AsyncIterator[None]:
+        """The life of the server: predictions are computed beside it, and the store is free after it."""
+        self._background.start()
+        try:
+            yield
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Stop the work in the background and free the store; a second call does nothing more."""
+        self._stop.set()
+        if self._background.ident is not None:
+            self._background.join()
+        self.predictor.close()
+        self.edits.store.close()
+
+    def _work(self) -> None:
+        self.edits.check_images(self._stop)
+        self.predictions.compute(self._stop)
+
+
+def hitl_command(run: str, edits: str) -> str:
+    """The command that trains on the edits."""
+    return f"FIRST_STEP={shlex.quote(run)} EDITS={shlex.quote(edits)} bash run_vit_hitl_training.sh"
+
+
+def login_name() -> str:
+    try:
+        return getpass.getuser()[: TEXT_LENGTHS["author"]]
+    except (OSError, KeyError):  # a container's user may have no name
+        return "anonymous"
+
+
+def _mask(options: EditorOptions, data: DataModule, part: Part) -> Mask | None:
+    if options.masks:
+        return open_source("masks", [options.masks], data, part).read
+    return part.mask if part.masks else None
+
+
+def _state(masks: str | None) -> list:
+    """Names, sizes and times of the files in a folder of masks."""
+    files = sorted(path for path in Path(masks).expanduser().rglob("*") if path.is_file()) if masks else []
+    return [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
