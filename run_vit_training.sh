@@ -26,5 +26,6 @@ SEED="${SEED:-0}"
 SEEDS="${SEEDS:-}"                             # 0,1,2: a run per seed, RUNS_NAME_s0, ..., and one table
 RESUME="${RESUME:-false}"                      # true continues the run from its last epoch
 
+unset FIRST_STEP EDITS HITL PROPAGATE CONTROL   # Step 2 is run_vit_hitl_training.sh
 source ./launch.sh
 launch_training "$@"

@@ -66,7 +66,7 @@ def test_accumulated_batches_give_the_same_curve(tmp_path):
 
 
 def test_two_processes_give_the_same_curve(tmp_path):
-    one = shell(tmp_path, RUNS_NAME="one", EPOCHS="2")
+    one = shell(tmp_path, RUNS_NAME="one", EPOCHS="2", EDITS="of_step_2.sqlite", HITL="paper")  # not its own
     two = shell(tmp_path, RUNS_NAME="two", EPOCHS="2", IS_DATAPARALLEL="true")
     assert one.returncode == two.returncode == 0, one.stderr + two.stderr
     assert json.loads((tmp_path / "two/config.json").read_text())["processes"] == 2
