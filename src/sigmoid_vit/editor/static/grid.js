@@ -1,0 +1,135 @@
+// The grid of numbers behind the canvas, and what a brush or a polygon does to it. No DOM.
+// Points are {x, y} in cells: x from 0 to columns, y from 0 to rows; cell i = row * columns + column.
+
+export const STEP = 0.2; // what "raise" and "lower" add and take away
+
+/** value float32 0..1 (0 where not edited) and edited uint8 (0: the network's own value holds), per cell. */
+export class Grid {
+  constructor(rows, columns, value, edited) {
+    Object.assign(this, { rows, columns });
+    this.value = value ?? new Float32Array(rows * columns);
+    this.edited = edited ?? new Uint8Array(rows * columns);
+  }
+
+  /** From the binary form that page and server exchange: float32 values, then uint8 marks. */
+  static fromBytes(buffer, rows, columns) {
+    const cells = rows * columns;
+    if (buffer.byteLength !== 5 * cells) throw new RangeError(`a grid of ${buffer.byteLength} bytes`);
+    const value = new Float32Array(buffer.slice(0, 4 * cells));
+    return new Grid(rows, columns, value, new Uint8Array(buffer.slice(4 * cells)));
+  }
+
+  static fromText(text, rows, columns) {
+    const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+    return Grid.fromBytes(bytes.buffer, rows, columns);
+  }
+
+  toBytes() {
+    const bytes = new Uint8Array(5 * this.value.length);
+    bytes.set(new Uint8Array(this.value.buffer));
+    bytes.set(this.edited, 4 * this.value.length);
+    return bytes;
+  }
+
+  toText() { return btoa(Array.from(this.toBytes(), (byte) => String.fromCharCode(byte)).join("")); }
+  copy() { return new Grid(this.rows, this.columns, this.value.slice(), this.edited.slice()); }
+  equals(other) { return this.toText() === other.toText(); }
+  get count() { return this.edited.reduce((sum, mark) => sum + mark, 0); }
+
+  set(cell, value) {
+    this.value[cell] = Math.min(1, Math.max(0, value));
+    this.edited[cell] = 1;
+  }
+
+  erase(cell) { this.value[cell] = this.edited[cell] = 0; }
+
+  /** The values to look at: edited ones, and the network's own everywhere else. */
+  over(own) { return this.value.map((value, cell) => (this.edited[cell] ? value : own[cell])); }
+
+  /** The cell that holds a point, or -1 outside the grid. */
+  cellAt({ x, y }) {
+    const inside = x >= 0 && x < this.columns && y >= 0 && y < this.rows;
+    return inside ? Math.floor(y) * this.columns + Math.floor(x) : -1;
+  }
+
+  /** The middle of a cell. */
+  middle(cell) { return { x: (cell % this.columns) + 0.5, y: Math.floor(cell / this.columns) + 0.5 }; }
+}
+
+/** One stroke of the brush. It depends on the path alone, not on how many points the pointer reported. */
+export class Stroke {
+  /**
+   * @param own the network's own values, where a soft edge, "raise" and "lower" start from if not edited
+   * @param brush {tool: "set" | "raise" | "lower" | "erase", target: 0..1, size: diameter in cells,
+   *   softness: 0..1, the share of the radius over which the effect fades}
+   */
+  constructor(grid, own, brush) {
+    Object.assign(this, { grid, brush, before: grid.copy(), start: grid.over(own) });
+    this.weight = new Float32Array(grid.value.length); // the strongest effect on each cell so far
+  }
+
+  /** Paint along the straight line between two points; the same point twice is a dot. */
+  line(from, to) {
+    this.weight.forEach((before, cell) => {
+      const weight = this.#weightAt(this.grid.middle(cell), from, to);
+      if (weight <= Math.max(before, 0.01)) return;
+      this.weight[cell] = weight;
+      this.#touch(cell, weight);
+    });
+  }
+
+  /** Take the whole stroke back. */
+  cancel() {
+    this.grid.value.set(this.before.value);
+    this.grid.edited.set(this.before.edited);
+  }
+
+  #weightAt(middle, from, to) {
+    const radius = this.brush.size / 2;
+    const full = radius * (1 - this.brush.softness);
+    const distance = distanceToLine(middle, from, to);
+    if (distance <= full || (distance < 1 && crosses(from, to, middle))) return 1;
+    return distance >= radius ? 0 : 0.5 + 0.5 * Math.cos((Math.PI * (distance - full)) / (radius - full));
+  }
+
+  #touch(cell, weight) {
+    const { tool, target } = this.brush;
+    const start = this.start[cell];
+    if (tool === "set") this.grid.set(cell, start + weight * (target - start));
+    else if (tool !== "erase") this.grid.set(cell, start + weight * (tool === "raise" ? STEP : -STEP));
+    else if (weight >= 0.5) this.grid.erase(cell);
+  }
+}
+
+/** Give the cells whose centre lies inside (or outside) a polygon one value; even-odd rule. */
+export function fillPolygon(grid, points, target, inside) {
+  grid.value.forEach((_, cell) => {
+    const { x, y } = grid.middle(cell);
+    const crossings = points.filter((a, i) => {
+      const b = points[(i + 1) % points.length];
+      return a.y > y !== b.y > y && x < a.x + ((y - a.y) / (b.y - a.y)) * (b.x - a.x);
+    });
+    if ((crossings.length % 2 === 1) === inside) grid.set(cell, target);
+  });
+}
+
+function distanceToLine(point, from, to) {
+  const [dx, dy] = [to.x - from.x, to.y - from.y];
+  const along = ((point.x - from.x) * dx + (point.y - from.y) * dy) / (dx * dx + dy * dy || 1);
+  const t = Math.min(1, Math.max(0, along));
+  return Math.hypot(point.x - from.x - t * dx, point.y - from.y - t * dy);
+}
+
+/** Does the line pass through the square of side 1 around a middle? */
+function crosses(from, to, middle) {
+  let [enter, leave] = [-Number.EPSILON, 1];
+  for (const axis of ["x", "y"]) {
+    const step = to[axis] - from[axis];
+    const low = middle[axis] - 0.5 - from[axis];
+    if (step === 0 && (low > 0 || low + 1 <= 0)) return false;
+    if (step === 0) continue;
+    enter = Math.max(enter, Math.min(low / step, (low + 1) / step));
+    leave = Math.min(leave, Math.max(low / step, (low + 1) / step));
+  }
+  return enter < leave;
+}
