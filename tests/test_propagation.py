@@ -10,7 +10,7 @@ from test_training import settings
 from sigmoid_vit import UserError
 from sigmoid_vit.data import ink_grid, load_data
 from sigmoid_vit.edit_maps import EditMaps, load_edits
-from sigmoid_vit.propagation import PREDICTED, Prediction, Targets, _prediction, save_predictions
+from sigmoid_vit.propagation import PREDICTED, Prediction, Targets, _calibrated, _prediction, save_predictions
 from sigmoid_vit.runs import Run
 from sigmoid_vit.store import EditStore, StoredEdit
 from sigmoid_vit.training import Trainer
@@ -40,6 +40,20 @@ def test_targets_read_what_was_left_alone_as_the_other_kind():
     assert erased.maps.edited.all() and erased.maps.value[0, 0, 2] == 1
     kept = Targets.of(one_image([0.7, 0.0, 0.0], [True, False, False]))
     assert kept.erased_value is None and kept.maps.edited.all() and kept.maps.value[0, 0, 1] == 0
+
+
+def test_agreement_is_measured_and_slips_are_named():
+    a, b, c, d = [1, 0, 1, 0], [0, 1, 0, 0], [0, 0, 1, 1], [1, 0, 0, 1]
+    kept = torch.tensor([a, b, c, a, b, c, a, d], dtype=torch.bool)[:, None]
+    scores = torch.where(kept, 3.0, -3.0)  # [8, 1, 4], what the copy says
+    value, edited = torch.where(kept, 0.9, 0.0), torch.ones_like(kept)
+    value[7] = 0.9 - value[7]  # a person's slip: everything the other way round
+    edited[0, 0, 3] = False
+    probability, agreement = _calibrated(scores, EditMaps(value, edited), list("01234567"))
+    assert agreement["look again at"] == ["7"] and agreement["held-out images"] == 8
+    assert agreement["cells right"] == pytest.approx(27 / 31)
+    assert agreement["kept cells right"] == pytest.approx(12 / 14)
+    assert (probability(scores) > 0.5).equal(kept)
 
 
 def test_only_sure_cells_of_sure_images_are_predicted():

@@ -30,6 +30,7 @@ HELD_OUT = 0.25  # of the edited images: kept from the first copy, to calibrate 
 LEAST = 4  # edited images
 SURE = 0.8  # probability from which the kind of a cell counts as known; other cells stay unedited
 CONFIDENCE = 0.9  # mean probability of an image's cells from which its prediction is kept
+DOUBTFUL = 0.8  # share of right cells below which a held-out edit is worth a second look
 KEPT = 0.5  # an edited value from here on says "look here"
 
 
@@ -102,7 +103,9 @@ def propagate(
         return attention_scores(copied, train, images, transform, accelerator)
 
     seen = scores(np.setdiff1d(edited, held_out), "a copy learns three quarters of the edits", held_out)
-    probability, agreement = _calibrated(seen, targets.maps.subset(held_out))
+    probability, agreement = _calibrated(
+        seen, targets.maps.subset(held_out), [train.part.ids[i] for i in held_out]
+    )
     unedited = np.flatnonzero(~maps.has_edit)
     kept = probability(scores(edited, "another copy learns all of them", unedited))
     return _prediction(kept, unedited, targets, agreement)
@@ -143,27 +146,29 @@ def _teaching(settings: Settings, n: int) -> Settings:
     return replace(settings, batch_size=batch_size, epochs=epochs, **recipe)
 
 
-def _calibrated(scores: Tensor, truth: EditMaps) -> tuple[Callable[[Tensor], Tensor], dict]:
+def _calibrated(scores: Tensor, truth: EditMaps, ids: list[str]) -> tuple[Callable[[Tensor], Tensor], dict]:
     """From a score to the probability that a person keeps the cell (Platt scaling); how often it is right.
 
-    Agreement is measured on each half of the held-out images with the scaling of the other half.
+    Agreement is measured on each half of the held-out images with the scaling of the other half. Images in
+    which few cells agree are named: there the person may have slipped.
     """
-    halves, right = np.arange(len(scores)) % 2, []
+    halves, says_keep = np.arange(len(scores)) % 2, torch.zeros_like(truth.edited)
     for half in (0, 1):
         at, other = (torch.from_numpy(np.flatnonzero(halves == h)) for h in (half, 1 - half))
-        said = _platt(scores[other], truth.subset(other))(scores[at]) >= 0.5
-        here = truth.subset(at)
-        right.append(((said == (here.value >= KEPT))[here.edited], (here.value >= KEPT)[here.edited]))
-    correct, kept = (torch.cat(part) for part in zip(*right, strict=True))
-    if kept.all() or not kept.any():
+        says_keep[at] = _platt(scores[other], truth.subset(other))(scores[at]) >= 0.5
+    edited, kept = truth.edited, truth.edited & (truth.value >= KEPT)
+    right = (says_keep == kept) & edited
+    if not 0 < kept.sum() < edited.sum():
         raise UserError(
             "the edits say the same of every cell, so there is nothing that propagation could learn"
         )
+    per_image = right.flatten(1).sum(1) / edited.flatten(1).sum(1)
     agreement = {
         "held-out images": len(scores),
-        "cells right": correct.float().mean().item(),
-        "kept cells right": correct[kept].float().mean().item(),
-        "erased cells right": correct[~kept].float().mean().item(),
+        "cells right": (right.sum() / edited.sum()).item(),
+        "kept cells right": right[kept].float().mean().item(),
+        "erased cells right": right[edited & ~kept].float().mean().item(),
+        "look again at": [ids[i] for i in np.flatnonzero((per_image < DOUBTFUL).numpy())],
     }
     return _platt(scores, truth), agreement
 
