@@ -180,7 +180,7 @@ def test_edits_of_other_images_are_counted_and_not_used(ink_store, tmp_path):
     assert account["of changed images"] == 1 and account["resampled"] == 1166
     assert not maps.has_edit[5] and maps.value.shape == (1167, 3, 3)
     test = load_data("digits_decoy").test()
-    with pytest.raises(UserError, match="holds no edit of an image in train"):
+    with pytest.raises(UserError, match="holds no edit of an image in test"):
         load_edits(str(ink_store), test, (6, 6))
 
 
