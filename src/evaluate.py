@@ -2,7 +2,7 @@
 
 from sigmoid_vit.comparison import compare_runs, comparison_report
 from sigmoid_vit.errors import Parser, positive, run
-from sigmoid_vit.evaluation import evaluate_run, report
+from sigmoid_vit.evaluation import evaluate_run, picture_change, report
 
 
 def main() -> None:
@@ -14,7 +14,12 @@ def main() -> None:
     parser.add_argument("--checkpoint", default="best", choices=("best", "last"))
     parser.add_argument("--dataset_path", help="where the data set is now, if it was moved")
     parser.add_argument("--batch_size", type=positive, help="images at a time")
-    parser.add_argument("--errors", type=positive, default=6, help="how many errors to picture (default: 6)")
+    parser.add_argument(
+        "--errors",
+        type=int,
+        default=6,
+        help="how many errors and how many hits to picture (default: 6; 0: none)",
+    )
     parser.add_argument(
         "--masks", metavar="DIR", help="measure the attention against masks, one per image, in this folder"
     )
@@ -39,6 +44,7 @@ def main() -> None:
         for line in report(args.run, evaluate_run(args.run, *common, **measured)):
             print(line)
         if args.against:
+            picture_change(change, args.run, args.against, args.dataset_path)
             print(comparison_report(change))
 
 

@@ -1,23 +1,17 @@
 """Two runs on the same images: which errors were fixed, which answers were broken, and where both look."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import torch
-from accelerate import Accelerator
-from matplotlib.figure import Figure
 from scipy.stats import binomtest
 from torch import Tensor
 
-from sigmoid_vit import plots
-from sigmoid_vit.data import BatchTransform, Part, Prepared
+from sigmoid_vit import pictures, plots
+from sigmoid_vit.answers import Network
+from sigmoid_vit.data import Part
 from sigmoid_vit.errors import UserError
-from sigmoid_vit.evaluation import sigmoid_attention
-from sigmoid_vit.model import SigmoidViT
-from sigmoid_vit.prediction import predict
-from sigmoid_vit.runs import Run, data_config, make_accelerator, open_data, write_json
+from sigmoid_vit.runs import Run, open_data, write_json
 
 
 def mcnemar(before_right: Tensor, after_right: Tensor) -> float:
@@ -90,25 +84,23 @@ def compare_runs(
         UserError: the runs have another data set or other classes, or their parts hold other images.
     """
     run, run_before = Run(folder), Run(against)
-    _check_comparable(run, run_before)
-    part, default = _common_part(run, run_before, split, dataset_path)
-    accelerator = make_accelerator(run.settings())
-    after, before = (_answers(r, which, part, batch_size, accelerator) for r in (run, run_before))
+    check_comparable(run, run_before)
+    part, default = common_part(run, run_before, split, dataset_path)
+    network = Network(run, which)
+    former = Network(run_before, which, network.accelerator)
+    after, before = (n.answer(n.prepare(part), batch_size) for n in (network, former))
     part = after.part.part  # without files that were dropped
-    result = {"run": after.name, "against": before.name, "split": part.name, "checkpoint": which}
-    result |= compare_answers(
-        before.probabilities, after.probabilities, torch.from_numpy(part.labels), part.ids
-    )
-    out = run.evaluation(part.name, default, which) / f"against_{before.name}"
+    result = {"run": network.name, "against": former.name, "split": part.name, "checkpoint": which}
+    result |= compare_answers(before.probabilities, after.probabilities, after.labels, part.ids)
+    out = run.evaluation(part.name, default, which) / f"against_{former.name}"
     write_json(out / "comparison.json", result)
-    title = f"{after.name} against {before.name}, {part.name}"
-    title += "" if which == "best" else f", {which} epoch"
+    title = f"{after.title} against {former.name}"
     for name, change in (("fixed", "gain"), ("broken", "loss")):
         for old in out.glob(f"{name}.p*"):  # of an earlier comparison
             old.unlink()
         if chosen := [part.ids.index(image_id) for image_id in result[name][:shown]]:
             order = f"{len(result[name])} {name}, largest {change} first"
-            plots.save(_figure(before, after, chosen, f"{title}\n{order}"), out / name)
+            plots.save(pictures.changed(before, after, chosen, f"{title}\n{order}").figure, out / name)
     return {**result, "folder": str(out)}
 
 
@@ -122,33 +114,8 @@ def comparison_report(change: dict) -> str:
     )
 
 
-@dataclass
-class _Answers:
-    """What the network of a run answers to the images of a part, and what it takes to look into it."""
-
-    name: str
-    model: SigmoidViT
-    part: Prepared
-    transform: BatchTransform
-    probabilities: Tensor  # float32 [n, K]
-
-    def attention(self, chosen: list[int]) -> Tensor:
-        """Head mean of the class token's sigmoid attention in the last block, 0..1 [B, gh, gw]."""
-        images, _, index = next(self.part.batches([np.array(chosen)]))
-        device = next(self.model.parameters()).device
-        return sigmoid_attention(self.model, self.transform(images.to(device), index))[1].mean(1).cpu()
-
-
-def _answers(run: Run, which: str, part: Part, batch_size: int | None, accelerator: Accelerator) -> _Answers:
-    s, model = run.settings(), run.load_model(which).to(accelerator.device)
-    size, config = (s.img_size, s.img_size), data_config(model)
-    prepared = part.prepare(size, s.cache_gib, s.workers, config["interpolation"])
-    transform = BatchTransform(size, **config)
-    logits, _ = predict(model, prepared, transform, batch_size or min(s.batch_size, 256), accelerator)
-    return _Answers(run.folder.resolve().name, model, prepared, transform, logits.softmax(1))
-
-
-def _check_comparable(run: Run, before: Run) -> None:
+def check_comparable(run: Run, before: Run) -> None:
+    """Refuse two runs that are one, or that have other data sets or classes."""
     if run.folder.resolve() == before.folder.resolve():
         raise UserError(f"{run.folder} is compared with itself; give another run with --against")
     sets = run.settings().dataset, before.settings().dataset
@@ -164,7 +131,7 @@ def _check_comparable(run: Run, before: Run) -> None:
         )
 
 
-def _common_part(run: Run, before: Run, split: str | None, dataset_path: str | None) -> tuple[Part, str]:
+def common_part(run: Run, before: Run, split: str | None, dataset_path: str | None) -> tuple[Part, str]:
     """The part of `run`'s data set on which both are compared, and the name of the default part."""
     s, data = before.settings(), run.open_data(dataset_path)
     split = split or data.default_part
@@ -176,17 +143,3 @@ def _common_part(run: Run, before: Run, split: str | None, dataset_path: str | N
             "their SEED or VAL_FRACTION differ; compare them on a test part with --split"
         )
     return part, data.default_part
-
-
-def _figure(before: _Answers, after: _Answers, chosen: list[int], title: str) -> Figure:
-    images, labels, _ = next(after.part.batches([np.array(chosen)]))
-    part, texts = after.part.part, []
-    for i, label in zip(chosen, labels.tolist(), strict=True):
-        old, new = before.probabilities[i], after.probabilities[i]
-        texts.append(
-            f"{part.ids[i]}\n"
-            f"before: {part.classes[old.argmax()]} ({old.max():.0%})\n"
-            f"after: {part.classes[new.argmax()]} ({new.max():.0%})\n"
-            f"true: {part.classes[label]} ({old[label]:.0%} → {new[label]:.0%})"
-        )
-    return plots.before_after(images, before.attention(chosen), after.attention(chosen), texts, title)

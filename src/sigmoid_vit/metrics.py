@@ -1,10 +1,15 @@
 """Figures of a set of predictions, by torchmetrics."""
 
 import math
+from collections import Counter
 
+import numpy as np
 import torch
 import torchmetrics.functional.classification as tm
+from scipy.stats import binned_statistic
 from torch import Tensor
+
+CALIBRATION_BINS = 15  # of equal width, over confidences 0..1
 
 
 def classification_metrics(probabilities: Tensor, labels: Tensor, classes: list[str]) -> dict:
@@ -17,8 +22,9 @@ def classification_metrics(probabilities: Tensor, labels: Tensor, classes: list[
 
     Returns:
         n; top1 to top5 (as far as there are classes); macro_accuracy over the classes present; mpp, the
-        probability of the true class (mean, max, min); ece, the expected calibration error in 15 bins;
-        per_class_accuracy, None for a class without images; confusion_matrix [K][K], rows are true classes.
+        probability of the true class (mean, max, min); ece, the expected calibration error, and its bins, see
+        `calibration_bins`; per_class_accuracy, None for a class without images; confusion_matrix [K][K], rows
+        are true classes.
         All are fractions from 0 to 1, the confusion matrix is in images.
     """
     K = len(classes)
@@ -35,7 +41,8 @@ def classification_metrics(probabilities: Tensor, labels: Tensor, classes: list[
         **tops,
         "macro_accuracy": sum(present) / len(present),
         "mpp": {name: getattr(true_class, name)().item() for name in ("mean", "max", "min")},
-        "ece": tm.multiclass_calibration_error(probabilities, labels, K, n_bins=15).item(),
+        "ece": tm.multiclass_calibration_error(probabilities, labels, K, n_bins=CALIBRATION_BINS).item(),
+        "calibration": calibration_bins(probabilities, labels),
         "per_class_accuracy": {
             name: None if math.isnan(accuracy) else accuracy
             for name, accuracy in zip(classes, per_class, strict=True)
@@ -44,8 +51,41 @@ def classification_metrics(probabilities: Tensor, labels: Tensor, classes: list[
     }
 
 
+def calibration_bins(probabilities: Tensor, labels: Tensor) -> dict[str, list]:
+    """Mean confidence and accuracy of the predictions by confidence, and how many images there are.
+
+    Lists over CALIBRATION_BINS bins; confidence and accuracy are None in an empty bin.
+    """
+    confidence, prediction = probabilities.max(dim=1)
+    right = (prediction == labels).double()
+    means, images = (
+        binned_statistic(confidence, [confidence, right], statistic, CALIBRATION_BINS, (0, 1)).statistic
+        for statistic in ("mean", "count")
+    )
+    mean_confidence, accuracy = ([None if math.isnan(x) else x for x in row] for row in means.tolist())
+    return {"confidence": mean_confidence, "accuracy": accuracy, "images": images[0].astype(int).tolist()}
+
+
 def confident_errors(probabilities: Tensor, labels: Tensor, count: int) -> list[int]:
     """Positions of the wrong predictions, the most confident first; at most `count`."""
-    confidence, prediction = probabilities.max(dim=1)
-    wrong = torch.nonzero(prediction != labels).squeeze(1)
-    return wrong[confidence[wrong].argsort(descending=True, stable=True)][:count].tolist()
+    return _most_confident(probabilities, probabilities.argmax(1) != labels, count)
+
+
+def confident_hits(probabilities: Tensor, labels: Tensor, count: int) -> list[int]:
+    """Positions of the right predictions: the most confident of each class, then the second ones, and so on.
+
+    At most `count`; of equal rank the most confident first.
+    """
+    by_confidence = _most_confident(probabilities, probabilities.argmax(1) == labels, len(labels))
+    seen, rank = Counter(), []
+    for label in labels[by_confidence].tolist():
+        rank.append(seen[label])
+        seen[label] += 1
+    return [by_confidence[k] for k in np.argsort(rank, kind="stable")][:count]
+
+
+def _most_confident(probabilities: Tensor, which: Tensor, count: int) -> list[int]:
+    """Positions where `which`, bool [n], is true, those of the highest confidence first."""
+    there = torch.nonzero(which).squeeze(1)
+    confidence = probabilities.amax(1)[there]
+    return there[confidence.argsort(descending=True, stable=True)][:count].tolist()

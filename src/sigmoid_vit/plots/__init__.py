@@ -3,18 +3,40 @@
 Colours are even to the eye and safe for the colour-blind (cividis, viridis); attention is shown on 0..1.
 """
 
-from sigmoid_vit.plots.attention import attention_grid, attention_map, insertion_deletion
-from sigmoid_vit.plots.comparison import before_after
-from sigmoid_vit.plots.predictions import confusion_matrix, mpp_histogram
+from sigmoid_vit.plots.attention import (
+    attention_grid,
+    attention_layers,
+    attention_map,
+    edited_answer,
+    insertion_deletion,
+)
+from sigmoid_vit.plots.comparison import before_after, outcomes
+from sigmoid_vit.plots.predictions import (
+    NAMED,
+    calibration,
+    confusion_matrix,
+    mpp_histogram,
+    per_class_accuracy,
+    top_k,
+)
 from sigmoid_vit.plots.style import save, style
+from sigmoid_vit.plots.training import learning_curves
 
 __all__ = [
+    "NAMED",
     "attention_grid",
+    "attention_layers",
     "attention_map",
     "before_after",
+    "calibration",
     "confusion_matrix",
+    "edited_answer",
     "insertion_deletion",
+    "learning_curves",
     "mpp_histogram",
+    "outcomes",
+    "per_class_accuracy",
     "save",
     "style",
+    "top_k",
 ]

@@ -1,6 +1,5 @@
 """Pictures of what changed between two networks, with the edit that was to change it."""
 
-import textwrap
 from collections.abc import Sequence
 
 import torch
@@ -9,14 +8,14 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from sigmoid_vit.plots.attention import attention_map
-from sigmoid_vit.plots.style import style
+from sigmoid_vit.plots.style import style, wrapped
 
 LINE = 46  # characters of a text beside a row
 
 
 def before_after(
     images: Tensor,
-    before: Tensor,
+    before: Tensor | None,
     after: Tensor,
     texts: Sequence[str],
     title: str = "",
@@ -26,16 +25,16 @@ def before_after(
 
     Args:
         images: uint8 [B, 3, h, w].
-        before: sigmoid attention in 0..1, [B, gh, gw].
+        before: sigmoid attention in 0..1, [B, gh, gw]; None where there is no network before.
         after: the same of the later network; its grid may be another.
         texts: B texts, shown left of the rows.
         title: of the whole figure.
         edits: value in 0..1 [B, gh, gw] and edited, bool [B, gh, gw]; cells that are not edited are hatched.
     """
-    B, names = len(images), ["image", "attention before", "attention after"]
-    if edits is not None:
-        names.insert(2, "edit")
-    texts = ["\n".join(textwrap.fill(line, LINE) for line in text.splitlines()) for text in texts]
+    B, names = len(images), ["image"]
+    names += ["attention before"] * (before is not None) + ["edit"] * (edits is not None)
+    names += ["attention after" if before is not None else "attention"]
+    texts = [wrapped(text, LINE) for text in texts]
     beside = max(len(line) for text in texts for line in text.splitlines())  # characters
     with style():
         size = (1.45 * len(names) + 0.06 * beside + 0.7, 1.45 * B + 0.8)
@@ -44,18 +43,51 @@ def before_after(
         for i, row in enumerate(axes):
             row[0].imshow(images[i].permute(1, 2, 0).cpu().numpy())
             row[0].set_ylabel(texts[i], rotation=0, ha="right", va="center")
-            scale = attention_map(row[1], before[i])
-            attention_map(row[-1], after[i])
+            scale = attention_map(row[-1], after[i])
+            if before is not None:
+                attention_map(row[1], before[i])
             if edits is not None:
-                _edit_map(row[2], edits[0][i], edits[1][i])
+                _edit_map(row[-2], edits[0][i], edits[1][i])
             for ax in row:
                 ax.set(xticks=[], yticks=[])
         for ax, name in zip(axes[0], names, strict=True):
             ax.set_title(name)
         figure.colorbar(scale, ax=axes, shrink=min(1, 2 / B), pad=0.01, label="sigmoid attention")
         lines = [*title.splitlines(), "sigmoid attention of the class token, last block, head mean"]
-        lines += ["hatched cells are not edited"] * (edits is not None)
-        figure.suptitle("\n".join(textwrap.fill(line, int(12 * size[0])) for line in lines))
+        if edits is not None and not edits[1].all():
+            lines.append("hatched cells are not edited")
+        figure.suptitle(wrapped("\n".join(lines), int(12 * size[0])))
+    return figure
+
+
+def outcomes(change: dict, title: str = "") -> Figure:
+    """How many images both networks have right or wrong, which changed, and McNemar's test of the change.
+
+    Args:
+        change: as `comparison.compare_answers` returns it.
+        title: of the whole figure.
+    """
+    fixed, broken = len(change["fixed"]), len(change["broken"])
+    counts = [[change["both_right"], broken], [fixed, change["both_wrong"]]]
+    kinds = [["right both times", "broken"], ["fixed", "wrong both times"]]
+    accuracy, n = change["accuracy"], change["n"]
+    with style():
+        figure = Figure(figsize=(5, 3.6), layout="constrained")
+        axes = figure.subplots()
+        image = axes.imshow([[count / n for count in row] for row in counts], cmap="cividis", vmin=0, vmax=1)
+        for row in range(2):
+            for column in range(2):
+                count = counts[row][column]
+                colour = "black" if count / n > 0.5 else "white"
+                text = f"{count}\n{kinds[row][column]}"
+                axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=10)
+        axes.set_xticks(range(2), ["right", "wrong"])
+        axes.set_yticks(range(2), ["right", "wrong"])
+        axes.set(xlabel=f"after: accuracy {accuracy['run']:.3f}")
+        axes.set(ylabel=f"before: accuracy {accuracy['against']:.3f}")
+        figure.colorbar(image, ax=axes, label=f"share of the {n} images")
+        test = f"McNemar's exact test: {fixed} fixed, {broken} broken, p = {change['mcnemar_p']:.2g}"
+        figure.suptitle(f"{title}\n{test}".strip())
     return figure
 
 

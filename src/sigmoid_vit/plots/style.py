@@ -1,6 +1,7 @@
 """How every picture looks, and how it is written."""
 
 import io
+import textwrap
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,7 +17,18 @@ def style():
         # importing the package would change matplotlib's fonts for the whole process
         package = Path(find_spec("matplotlib_fontja").origin).parent
         font_manager.fontManager.addfont(package / "fonts" / "ipaexg.ttf")
-    return rc_context({"font.family": ["DejaVu Sans", "IPAexGothic"], "font.size": 8})
+    fonts = ["DejaVu Sans", "IPAexGothic"]
+    return rc_context({"font.family": fonts, "font.size": 8, "text.parse_math": False})  # "$" is a character
+
+
+def short(name: str, length: int = 28) -> str:
+    """A class name in at most `length` characters."""
+    return name if len(name) <= length else name[: length - 1] + "…"
+
+
+def wrapped(text: str, width: int) -> str:
+    """The lines of a text in lines of at most `width` characters."""
+    return "\n".join(textwrap.fill(line, width) for line in text.splitlines())
 
 
 def save(figure: Figure, path: Path) -> None:
