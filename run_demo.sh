@@ -29,10 +29,12 @@ step2 demo_paper HITL=paper PROPAGATE=stored
 step2 demo_no_edits CONTROL=no_edits
 train demo_upper_bound run_vit_training.sh DATASET=digits_decoy DATA_KWARGS=decoys=false EPOCHS=60
 echo "5. All of them on 500 digits they never saw."
-for run in demo demo_paper demo_no_edits demo_upper_bound; do
-    python src/evaluate.py --run "result/$run" --split test test_train_like test_clean --errors 0 --faithfulness 0 >>"$log"
+parts="test test_train_like test_clean"
+for run in demo_paper demo_no_edits demo_upper_bound; do
+    python src/evaluate.py --run "result/$run" --split $parts --errors 0 --faithfulness 0 >>"$log"
 done
-python src/evaluate.py --run result/demo_full --split test test_train_like test_clean --against "$demo" >>"$log"
+python src/evaluate.py --run "$demo" --split $parts --faithfulness 0 >>"$log"
+python src/evaluate.py --run result/demo_full --split $parts --against "$demo" >>"$log"
 python src/results_table.py --out "$demo/table" --metrics train_like=test_train_like decoy_test=test clean_test=test_clean \
     --rows step1="$demo" paper=result/demo_paper full=result/demo_full no_edits=result/demo_no_edits \
     upper_bound=result/demo_upper_bound
