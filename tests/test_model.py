@@ -301,14 +301,24 @@ def test_low_precision_follows_float32(dtype, queries):
 # ---------------------------------------------------------------- training machinery
 
 
-def test_last_block_for_the_class_token_alone_equals_in_full(monkeypatch):
-    model, images, edit = tiny_model(), torch.randn(2, 3, 32, 32), random_edit()
+@pytest.mark.parametrize("qk_norm", [False, True])
+def test_last_block_for_the_class_token_alone_equals_in_full(monkeypatch, qk_norm):
+    model, images = tiny_model(qk_norm=qk_norm).double(), torch.randn(2, 3, 32, 32).double()
+    edit = random_edit()
+
+    def everything():
+        """Answers, attention logits of rows the head does not read, and the gradients through both."""
+        out, logits = model.forward_with_attention(images, edit, layers="last", queries=[0, 5, 3])
+        model.zero_grad()
+        (out.square().sum() + logits[len(model.blocks) - 1].square().sum()).backward()
+        recorded = [out, logits[len(model.blocks) - 1], *(p.grad.clone() for p in model.parameters())]
+        return [model(images), model(images, edit=edit), *grads(model, images).values(), *recorded]
+
     assert model._head_rows() == 1
-    short = [model(images), model(images, edit=edit), *grads(model, images).values()]
+    short = everything()
     monkeypatch.setattr(type(model), "_head_rows", lambda self: None)
-    full = [model(images), model(images, edit=edit), *grads(model, images).values()]
-    for a, b in zip(short, full, strict=True):
-        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+    for a, b in zip(short, everything(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-9, rtol=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ class AttentionRequest:
 
     edit: LayerEdit | None = None
     record: slice | Tensor | None = None  # query rows whose logits are wanted
-    head_rows: int | None = None  # compute only this many first query rows
+    head_rows: int | None = None  # attend from only this many first query rows
     logits: Tensor | None = None  # answer: [B, H, Q, N], before the edit
 
 
@@ -38,9 +38,9 @@ class SigmoidAttention(Attention):
         if not isinstance(attn_mask, AttentionRequest):
             return super().forward(x, attn_mask=attn_mask, is_causal=is_causal)
         request = attn_mask
-        q, k, v = self._project(x, request.head_rows)
+        q, recorded, k, v = self._project(x, request.head_rows, request.record)
         if request.record is not None:
-            request.logits = self.logits(q[:, :, request.record], k)
+            request.logits = self.logits(recorded, k)
         out = self._attend(q, k, v, request.edit).transpose(1, 2).flatten(2)  # [B, Q, C]
         out = self.norm(out)
         if self.gate is not None:
@@ -53,19 +53,25 @@ class SigmoidAttention(Attention):
         with torch.autocast(q.device.type, enabled=False):
             return (q.to(dtype) * self.scale) @ k.to(dtype).transpose(-2, -1)
 
-    def _project(self, x: Tensor, head_rows: int | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries [B, H, Q, d] of the first `head_rows` tokens (None: all), keys and values [B, H, N, d]."""
+    def _project(
+        self, x: Tensor, head_rows: int | None, record: slice | Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Queries [B, H, Q, d] of the first `head_rows` tokens (None: all) and of the rows in `record`; keys
+        and values [B, H, N, d]."""
+        record = slice(0) if record is None else record
         if head_rows is None or type(self.qkv) is not nn.Linear:
             q, k, v = self.qkv(x).chunk(3, dim=-1)
-            q = q[:, :head_rows]
+            q, recorded = q[:, :head_rows], q[:, record]
         else:
             split, bias = [self.attn_dim, 2 * self.attn_dim], self.qkv.bias
             w_q, w_kv = self.qkv.weight.split(split)
             b_q, b_kv = (None, None) if bias is None else bias.split(split)
-            q = F.linear(x[:, :head_rows], w_q, b_q)
+            q, recorded = (F.linear(x[:, rows], w_q, b_q) for rows in (slice(head_rows), record))
             k, v = F.linear(x, w_kv, b_kv).chunk(2, dim=-1)
-        q, k, v = (t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for t in (q, k, v))
-        return self.q_norm(q), self.k_norm(k), v
+        q, recorded, k, v = (
+            t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for t in (q, recorded, k, v)
+        )
+        return self.q_norm(q), self.q_norm(recorded), self.k_norm(k), v
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, edit: LayerEdit | None) -> Tensor:
         """Fused attention [B, H, Q, d] under an edit; no N x N tensor is made."""

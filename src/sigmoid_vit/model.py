@@ -97,20 +97,46 @@ class SigmoidViT(VisionTransformer):
         tokens, logits = self._forward_tokens(images, edit, wanted, record)
         return self.forward_head(tokens), logits
 
+    def embed(self, images: Tensor) -> Tensor:
+        """Images [B, 3, H, W] to the tokens in front of the first block, [B, N, C]."""
+        return self.norm_pre(self.patch_drop(self._pos_embed(self.patch_embed(images))))
+
+    def layer_edit(self, images: Tensor, edit: AttentionEdit | None) -> tuple[list[int], LayerEdit | None]:
+        """The layers that an edit of these images applies to, and the edit over all N keys."""
+        if edit is None:
+            return [], None
+        self._check_class_token(edit.queries)
+        if self.training and getattr(self.patch_drop, "prob", 0) > 0:
+            raise UserError("an edit needs every patch; create the model with patch_drop_rate=0")
+        grid = tuple(self.patch_embed.dynamic_feat_size(images.shape[-2:]))
+        num_heads = self.blocks[0].attn.num_heads
+        layer_edit = edit.over_keys(len(images), grid, num_heads, self.num_prefix_tokens, images.device)
+        return resolve_indices(edit.layers, len(self.blocks), "layer"), layer_edit
+
+    def forward_block(
+        self, i: int, x: Tensor, edit: LayerEdit | None = None, record: Rows | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Tokens x [B, N, C] through block i, and its attention logits [B, H, Q, N] of the rows in `record`.
+
+        Of the last block, only the tokens that the head reads come back.
+        """
+        head_rows = self._head_rows() if i == len(self.blocks) - 1 else None
+        run = (
+            partial(checkpoint, run_block)
+            if self.grad_checkpointing and torch.is_grad_enabled()
+            else run_block
+        )
+        return run(self.blocks[i], x, edit, record, head_rows)
+
     def _forward_tokens(
         self, images: Tensor, edit: AttentionEdit | None, wanted: Sequence[int] = (), record: Rows = CLASS_ROW
     ) -> tuple[Tensor, dict[int, Tensor]]:
         """Normalised tokens [B, N, C], or only those the head reads, and the attention logits wanted."""
-        edited_layers, layer_edit = self._layer_edit(images, edit)
-        x = self.norm_pre(self.patch_drop(self._pos_embed(self.patch_embed(images))))
-        checkpointing = self.grad_checkpointing and torch.is_grad_enabled()
-        run_block = partial(checkpoint, forward_block) if checkpointing else forward_block
-        logits = {}
-        for i, block in enumerate(self.blocks):
-            rows = record if i in wanted else None
-            last_block = i == len(self.blocks) - 1
-            head_rows = self._head_rows() if last_block and (rows is None or rows is CLASS_ROW) else None
-            x, logits[i] = run_block(block, x, layer_edit if i in edited_layers else None, rows, head_rows)
+        edited_layers, layer_edit = self.layer_edit(images, edit)
+        x, logits = self.embed(images), {}
+        for i in range(len(self.blocks)):
+            layer = layer_edit if i in edited_layers else None
+            x, logits[i] = self.forward_block(i, x, layer, record if i in wanted else None)
         return self.norm(x), {i: logits[i] for i in wanted}
 
     def _head_rows(self) -> int | None:
@@ -122,18 +148,6 @@ class SigmoidViT(VisionTransformer):
             return None  # keeps timm's stream of random numbers
         return 2 if isinstance(self, VisionTransformerDistilled) else 1
 
-    def _layer_edit(self, images: Tensor, edit: AttentionEdit | None) -> tuple[list[int], LayerEdit | None]:
-        """The layers an edit applies to, and the edit over all N keys."""
-        if edit is None:
-            return [], None
-        self._check_class_token(edit.queries)
-        if self.training and getattr(self.patch_drop, "prob", 0) > 0:
-            raise UserError("an edit needs every patch; create the model with patch_drop_rate=0")
-        grid = tuple(self.patch_embed.dynamic_feat_size(images.shape[-2:]))
-        num_heads = self.blocks[0].attn.num_heads
-        layer_edit = edit.over_keys(len(images), grid, num_heads, self.num_prefix_tokens, images.device)
-        return resolve_indices(edit.layers, len(self.blocks), "layer"), layer_edit
-
     def _check_class_token(self, queries: str) -> None:
         if queries == "cls" and not self.has_class_token:
             raise UserError("queries='cls' needs a class token, which this model lacks; use queries='all'")
@@ -143,12 +157,12 @@ class SigmoidViTDistilled(SigmoidViT, VisionTransformerDistilled):
     """The same for distilled DeiT, whose head reads a class and a distillation token."""
 
 
-def forward_block(
+def run_block(
     block: nn.Module, x: Tensor, edit: LayerEdit | None, record: Rows | None, head_rows: int | None
 ) -> tuple[Tensor, Tensor | None]:
     """One block on tokens x [B, N, C]; also the attention logits [B, H, Q, N] of the rows in `record`.
 
-    With `head_rows`, keys and values are computed for all tokens, but queries, projection and MLP for the
+    With `head_rows`, keys and values are computed for all tokens, but attention, projection and MLP for the
     first `head_rows` tokens alone, and only those come back: exact when nothing reads the others.
     """
     if edit is None and record is None and head_rows is None:

@@ -13,7 +13,7 @@ from sigmoid_vit.attention_quality import looking_rows, rollout
 from sigmoid_vit.data import BatchTransform
 from sigmoid_vit.edits import AttentionEdit, LayerEdit, resolve_indices
 from sigmoid_vit.errors import UserError
-from sigmoid_vit.model import SigmoidViT, forward_block
+from sigmoid_vit.model import SigmoidViT
 
 KEPT = 4  # images whose tokens stay in memory: the present one and those a person goes back to
 CLS = "cls"
@@ -101,9 +101,8 @@ class Predictor:
 
     def _pass(self, i: int) -> Pass:
         if i not in self._passes:
-            image, model = self._input(self.read(i)[None]), self.model
-            x = model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed(image))))
-            probabilities, tokens = self._from_block(0, x)
+            image = self._input(self.read(i)[None])
+            probabilities, tokens = self._from_block(0, self.model.embed(image))
             self._passes[i] = Pass(image, tokens, probabilities)
         self._passes.move_to_end(i)
         while len(self._passes) > KEPT:
@@ -112,7 +111,7 @@ class Predictor:
 
     def _edited(self, i: int, edit: AttentionEdit) -> Tensor:
         image = self._pass(i)
-        layers, layer_edit = self.model._layer_edit(image.image, edit)
+        layers, layer_edit = self.model.layer_edit(image.image, edit)
         if not (layers and layer_edit.edited.any()):
             return image.probabilities
         return self._from_block(layers[0], image.tokens[layers[0]], layers, layer_edit)[0]
@@ -124,13 +123,12 @@ class Predictor:
         tokens, model = [], self.model
         for i in range(first, self.num_layers):
             tokens.append(x)
-            head_rows = model._head_rows() if i == self.num_layers - 1 else None
-            x, _ = forward_block(model.blocks[i], x, edit if i in edited_layers else None, None, head_rows)
+            x, _ = model.forward_block(i, x, edit if i in edited_layers else None)
         return model.forward_head(model.norm(x)).softmax(-1)[0].cpu(), tokens
 
     def _logits(self, i: int, layer: int, rows: slice) -> Tensor:
         """Attention logits [1, H, Q, N] of a layer."""
-        return forward_block(self.model.blocks[layer], self._pass(i).tokens[layer], None, rows, None)[1]
+        return self.model.forward_block(layer, self._pass(i).tokens[layer], record=rows)[1]
 
     def _attention(self, i: int, layer: int, head: int | None, query: int | str) -> Tensor:
         resolve_indices([layer], self.num_layers, "layer")
