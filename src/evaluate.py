@@ -1,8 +1,7 @@
 """Evaluate a run: figures, predictions and pictures in RUN/evaluation. Only this script opens a test part."""
 
-from sigmoid_vit.comparison import compare_runs, comparison_report
 from sigmoid_vit.errors import Parser, positive, run
-from sigmoid_vit.evaluation import evaluate_run, picture_change, report
+from sigmoid_vit.evaluation import evaluate_run, report
 
 
 def main() -> None:
@@ -36,16 +35,20 @@ def main() -> None:
         "--against", metavar="RUN", help="the run before: what was fixed, what was broken, McNemar's test"
     )
     args = parser.parse_args()
-    measured = dict(masks=args.masks, edits=args.edits, faithfulness=args.faithfulness)
     for split in args.split or [None]:
-        common = (split, args.checkpoint, args.dataset_path, args.batch_size, args.errors)
-        if args.against:  # first, so that runs that cannot be compared are refused at once
-            change = compare_runs(args.run, args.against, *common)
-        for line in report(args.run, evaluate_run(args.run, *common, **measured)):
-            print(line)
-        if args.against:
-            picture_change(change, args.run, args.against, args.dataset_path)
-            print(comparison_report(change))
+        found = evaluate_run(
+            args.run,
+            split=split,
+            which=args.checkpoint,
+            dataset_path=args.dataset_path,
+            batch_size=args.batch_size,
+            errors_shown=args.errors,
+            masks=args.masks,
+            edits=args.edits,
+            faithfulness=args.faithfulness,
+            against=args.against,
+        )
+        print(*report(args.run, found), sep="\n")
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ import torch
 from test_evaluation import not_blank
 from test_training import settings
 
-from sigmoid_vit import UserError, plots
-from sigmoid_vit.comparison import compare_answers, compare_runs, mcnemar
-from sigmoid_vit.evaluation import evaluate_run
+from sigmoid_vit import UserError, answers, plots
+from sigmoid_vit.comparison import compare_answers, mcnemar
+from sigmoid_vit.evaluation import evaluate_run, report
 from sigmoid_vit.runs import Run
 from sigmoid_vit.training import Trainer
 
@@ -62,6 +62,12 @@ def test_changes_on_paper():
     assert (back["fixed"], back["broken"]) == (result["broken"], result["fixed"])
 
 
+def compare(after, before, split=None, which="best", shown=6):
+    """What a run's evaluation says of the run before; errors and hits of the run itself are pictured, too."""
+    found = evaluate_run(after, split, which, errors_shown=shown, faithfulness=0, against=before)
+    return found["comparison"]
+
+
 def right_answers(run):
     evaluate_run(run, "test", errors_shown=0, faithfulness=0)
     rows = csv.DictReader((run / "evaluation/predictions.csv").open())
@@ -70,7 +76,7 @@ def right_answers(run):
 
 def test_two_runs_are_compared_on_the_same_images(folder):
     after, before = folder / "after", folder / "before"
-    result = compare_runs(after, before)
+    result = compare(after, before)
     out = after / "evaluation/against_before"
     assert json.loads((out / "comparison.json").read_text()) == {
         name: value for name, value in result.items() if name != "folder"
@@ -82,18 +88,19 @@ def test_two_runs_are_compared_on_the_same_images(folder):
     assert result["fixed"] and result["broken"]
     assert result["both_right"] == sum(now[i] and then[i] for i in now)
     assert result["accuracy"] == {"run": sum(now.values()) / 500, "against": sum(then.values()) / 500}
-    for name in ("fixed", "broken"):
+    for name in ("outcomes", "fixed", "broken"):
         assert not_blank(out / f"{name}.png") and (out / f"{name}.pdf").stat().st_size > 1000
 
 
 def test_pictures_of_an_earlier_comparison_go(folder):
     out = folder / "before/evaluation/test_clean/last/against_after"
-    result = compare_runs(folder / "before", folder / "after", "test_clean", "last")
+    result = compare(folder / "before", folder / "after", "test_clean", "last")
     assert result["folder"] == str(out) and result["fixed"] and result["broken"]
+    always = {"comparison.json", "outcomes.png", "outcomes.pdf"}
     pictures = {"fixed.png", "fixed.pdf", "broken.png", "broken.pdf"}
-    assert {path.name for path in out.iterdir()} == {"comparison.json", *pictures}
-    compare_runs(folder / "before", folder / "after", "test_clean", "last", shown=0)
-    assert {path.name for path in out.iterdir()} == {"comparison.json"}
+    assert {path.name for path in out.iterdir()} == {*always, *pictures}
+    compare(folder / "before", folder / "after", "test_clean", "last", shown=0)
+    assert {path.name for path in out.iterdir()} == always
 
 
 def changed(folder, name, change):
@@ -107,7 +114,31 @@ def changed(folder, name, change):
     return copy
 
 
-def test_runs_that_cannot_be_compared_are_refused(folder):
+def test_evaluation_and_comparison_are_told_apart(folder):
+    """One evaluation writes both; metrics.json is the same as without a run before."""
+    after, before = folder / "after", folder / "before"
+    alone = evaluate_run(after, errors_shown=0, faithfulness=0)
+    written = (after / "evaluation/metrics.json").read_bytes()
+    both = evaluate_run(after, errors_shown=0, faithfulness=0, against=before)
+    assert (after / "evaluation/metrics.json").read_bytes() == written
+    change = both.pop("comparison")
+    assert both == alone and "comparison" not in alone
+    assert change["accuracy"]["run"] == pytest.approx(both["top1"])
+    told, lines = report(after, alone), report(after, {**both, "comparison": change})
+    assert lines[: len(told)] == told and len(lines) == len(told) + 2
+    assert f"{len(change['fixed'])} fixed, {len(change['broken'])} broken" in lines[-2]
+    assert lines[-1] == f"what changed: {change['folder']}"
+
+
+def test_every_image_is_predicted_once_by_each_network(folder, monkeypatch):
+    asked = []
+    predict = answers.predict
+    monkeypatch.setattr(answers, "predict", lambda model, *args: asked.append(model) or predict(model, *args))
+    compare(folder / "after", folder / "before", shown=2)
+    assert len(asked) == 2 and asked[0] is not asked[1]
+
+
+def test_runs_that_cannot_be_compared_are_refused(folder, monkeypatch):
     after = folder / "after"
     other_set = changed(folder, "other_set", lambda c: c["settings"].update(dataset="cifar10"))
     other_classes = changed(folder, "other_classes", lambda c: c["classes"].reverse())
@@ -121,11 +152,12 @@ def test_runs_that_cannot_be_compared_are_refused(folder):
         (folder / "nothing", None, "nothing is not a run"),
         (folder / "after/../after", None, "compared with itself"),
     ):
-        with pytest.raises(UserError, match=says):
-            compare_runs(after, against, split)
+        with monkeypatch.context() as context, pytest.raises(UserError, match=says):
+            context.setattr(answers, "predict", None)  # before anything is predicted
+            compare(after, against, split)
     assert before == {path: path.stat().st_mtime_ns for path in after.rglob("*")}
-    assert compare_runs(after, other_seed)["n"] == 500  # the test part is the same for every seed
-    assert compare_runs(after, folder / "before", "val")["n"] == 130  # and val for the same seed
+    assert compare(after, other_seed, shown=0)["n"] == 500  # the test part is the same for every seed
+    assert compare(after, folder / "before", "val", shown=0)["n"] == 130  # and val for the same seed
 
 
 def test_both_networks_are_shown_the_same_images(folder, monkeypatch):
@@ -138,7 +170,7 @@ def test_both_networks_are_shown_the_same_images(folder, monkeypatch):
 
     plots_before_after = plots.before_after
     monkeypatch.setattr(plots, "before_after", look)
-    result = compare_runs(folder / "after", folder / "before", shown=2)
+    result = compare(folder / "after", folder / "before", shown=2)
     images, before, after, texts = seen["fixed"]
     assert before.shape == (2, 4, 4) and after.shape == (2, 6, 6) and images.shape == (2, 3, 24, 24)
     assert [text.splitlines()[0] for text in texts] == result["fixed"][:2]

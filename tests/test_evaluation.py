@@ -15,7 +15,7 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix, top_k_accuracy_score
 from test_training import ROOT, train
 
-from sigmoid_vit import UserError, plots
+from sigmoid_vit import UserError, answers, plots
 from sigmoid_vit.evaluation import evaluate_run
 from sigmoid_vit.metrics import classification_metrics, confident_errors
 
@@ -73,11 +73,14 @@ def test_other_parts_get_folders_of_their_own(run):
     assert last["folder"] == str(run.folder / "evaluation/val/last")
 
 
-def test_bad_requests_are_refused(run, tmp_path):
+def test_bad_requests_are_refused(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(answers, "predict", None)  # before anything is predicted
     with pytest.raises(UserError, match=r"no part 'holdout'.*test_train_like"):
         evaluate_run(run.folder, "holdout")
     with pytest.raises(UserError, match="is not a run"):
         evaluate_run(tmp_path)
+    with pytest.raises(UserError, match="there is no folder"):
+        evaluate_run(run.folder, masks=str(tmp_path / "nowhere"))
     copy = tmp_path / "copy"
     copy.mkdir()
     for name in ("config.json", "best.pt"):

@@ -16,8 +16,7 @@ from test_training import ROOT, settings
 
 from sigmoid_vit import AttentionEdit, UserError
 from sigmoid_vit.answers import Network
-from sigmoid_vit.comparison import compare_runs
-from sigmoid_vit.evaluation import evaluate_run, picture_change
+from sigmoid_vit.evaluation import evaluate_run
 from sigmoid_vit.human_attention import ImportOptions, import_edits
 from sigmoid_vit.notebook import first_step, flat, new_folder, newest_run, open_report
 from sigmoid_vit.runs import Run
@@ -118,10 +117,8 @@ def test_it_runs_top_to_bottom_and_shows_every_picture(executed):
 @pytest.fixture(scope="module")
 def evaluated(executed, place):
     """The second run, evaluated after the notebook was executed as evaluate.py does it."""
-    second, first = place / "result/second", place / "result/first"
-    change = compare_runs(second, first)
-    evaluate_run(second)
-    picture_change(change, second, first)
+    second = place / "result/second"
+    evaluate_run(second, against=place / "result/first")
     return second
 
 

@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from scipy.stats import binomtest
 from torch import Tensor
 
-from sigmoid_vit import pictures, plots
-from sigmoid_vit.answers import Network
-from sigmoid_vit.data import Part
+from sigmoid_vit import pictures
+from sigmoid_vit.answers import Answers, Network
+from sigmoid_vit.data import DataModule, Part
 from sigmoid_vit.errors import UserError
-from sigmoid_vit.runs import Run, open_data, write_json
+from sigmoid_vit.pictures import Picture
+from sigmoid_vit.runs import Run, open_data
 
 
 def mcnemar(before_right: Tensor, after_right: Tensor) -> float:
@@ -57,61 +57,60 @@ def compare_answers(before: Tensor, after: Tensor, labels: Tensor, ids: Sequence
     }
 
 
-def compare_runs(
-    folder: str | Path,
-    against: str | Path,
+def changed_images(before: Answers, after: Answers, change: dict, shown: int) -> dict[str, Picture | None]:
+    """Pictures of at most so many `fixed` and `broken` images that `compare_answers` found; None of none."""
+    ids, drawn = after.part.part.ids, {}
+    for name, order in (("fixed", "gain"), ("broken", "loss")):
+        chosen = [ids.index(image_id) for image_id in change[name][:shown]]
+        title = f"{after.title} against {before.network.name}"
+        title += f"\n{len(change[name])} {name}, largest {order} first"
+        drawn[name] = pictures.changed(before, after, chosen, title) if chosen else None
+    return drawn
+
+
+def comparison_report(change: dict) -> list[str]:
+    """What `evaluation.evaluate_run` found against the run before, in two lines for the person."""
+    accuracy = change["accuracy"]
+    return [
+        f"against {change['against']}: accuracy {accuracy['against']:.4f} -> {accuracy['run']:.4f}, "
+        f"{len(change['fixed'])} fixed, {len(change['broken'])} broken, "
+        f"McNemar's exact p {change['mcnemar_p']:.2g}",
+        f"what changed: {change['folder']}",
+    ]
+
+
+def open_networks(
+    run: Run,
+    before: Run | None = None,
     split: str | None = None,
     which: str = "best",
     dataset_path: str | None = None,
-    batch_size: int | None = None,
-    shown: int = 6,
-) -> dict:
-    """Compare a run with the run before it on the same images; the result goes into its folder.
+) -> tuple[DataModule, Part, Network, Network | None]:
+    """Open a run, and the run before it where there is one, to be asked about the same images.
 
     Args:
-        folder: the run after, such as Step 2; it says where the data set is and how precise to compute.
-        against: the run before, such as Step 1. Its network and image size may be others.
+        run: the run after, such as Step 2; it says where the data set is and how precise to compute.
+        before: the run before, such as Step 1. Its network and image size may be others.
         split: "train", "val" or a test part; None for "test", or "val" in a data set without a test part.
         which: "best" or "last" checkpoint, of both.
         dataset_path: where the data set is now, if it was moved.
-        shown: how many fixed and how many broken images to picture.
 
     Returns:
-        The content of comparison.json (see `compare_answers`), and the folder the files went to:
-        against_<name of the run before>, beside the figures of the run.
+        The data set of `run`, the part, and the two networks; nothing is predicted yet.
 
     Raises:
-        UserError: the runs have another data set or other classes, or their parts hold other images.
+        UserError: there is no such run, data set or part; or the runs have another data set or other classes,
+            or their parts hold other images.
     """
-    run, run_before = Run(folder), Run(against)
-    check_comparable(run, run_before)
-    part, default = common_part(run, run_before, split, dataset_path)
+    if before:
+        check_comparable(run, before)
+    data = run.open_data(dataset_path)
+    part = data.part(split or data.default_part)
+    if before:
+        check_same_images(part, run, before, dataset_path)
     network = Network(run, which)
-    former = Network(run_before, which, network.accelerator)
-    after, before = (n.answer(n.prepare(part), batch_size) for n in (network, former))
-    part = after.part.part  # without files that were dropped
-    result = {"run": network.name, "against": former.name, "split": part.name, "checkpoint": which}
-    result |= compare_answers(before.probabilities, after.probabilities, after.labels, part.ids)
-    out = run.evaluation(part.name, default, which) / f"against_{former.name}"
-    write_json(out / "comparison.json", result)
-    title = f"{after.title} against {former.name}"
-    for name, change in (("fixed", "gain"), ("broken", "loss")):
-        for old in out.glob(f"{name}.p*"):  # of an earlier comparison
-            old.unlink()
-        if chosen := [part.ids.index(image_id) for image_id in result[name][:shown]]:
-            order = f"{len(result[name])} {name}, largest {change} first"
-            plots.save(pictures.changed(before, after, chosen, f"{title}\n{order}").figure, out / name)
-    return {**result, "folder": str(out)}
-
-
-def comparison_report(change: dict) -> str:
-    """What `compare_runs` found, in two lines for the person."""
-    accuracy = change["accuracy"]
-    return (
-        f"against {change['against']}: accuracy {accuracy['against']:.4f} -> {accuracy['run']:.4f}, "
-        f"{len(change['fixed'])} fixed, {len(change['broken'])} broken, "
-        f"McNemar's exact p {change['mcnemar_p']:.2g}\nwhat changed: {change['folder']}"
-    )
+    former = Network(before, which, network.accelerator) if before else None
+    return data, part, network, former
 
 
 def check_comparable(run: Run, before: Run) -> None:
@@ -131,15 +130,12 @@ def check_comparable(run: Run, before: Run) -> None:
         )
 
 
-def common_part(run: Run, before: Run, split: str | None, dataset_path: str | None) -> tuple[Part, str]:
-    """The part of `run`'s data set on which both are compared, and the name of the default part."""
-    s, data = before.settings(), run.open_data(dataset_path)
-    split = split or data.default_part
-    same = replace(run.settings(), seed=s.seed, val_fraction=s.val_fraction)  # the same images, cut as before
-    part = data.part(split)
-    if part.ids != open_data(same, dataset_path).part(split).ids:
+def check_same_images(part: Part, run: Run, before: Run, dataset_path: str | None) -> None:
+    """Refuse a part of `run`'s data set that holds other images where it is cut as for the run before."""
+    cut = before.settings()
+    same = replace(run.settings(), seed=cut.seed, val_fraction=cut.val_fraction)
+    if part.ids != open_data(same, dataset_path).part(part.name).ids:
         raise UserError(
-            f"the {split} parts of {run.folder} and {before.folder} hold different images, because "
+            f"the {part.name} parts of {run.folder} and {before.folder} hold different images, because "
             "their SEED or VAL_FRACTION differ; compare them on a test part with --split"
         )
-    return part, data.default_part

@@ -12,9 +12,9 @@ from IPython.display import Image, display
 from torch import Tensor
 
 from sigmoid_vit import pictures, plots
-from sigmoid_vit.answers import Answers, Network
+from sigmoid_vit.answers import Answers
 from sigmoid_vit.attention_quality import attention_quality, summary
-from sigmoid_vit.comparison import check_comparable, common_part, compare_answers
+from sigmoid_vit.comparison import changed_images, compare_answers, open_networks
 from sigmoid_vit.data import DataModule
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.files import write_atomically
@@ -55,17 +55,10 @@ def open_report(
     split, dataset_path = _given("SPLIT", split), _given("DATASET_PATH", dataset_path)
     run = Run(run_dir) if run_dir else newest_run(result)
     before = first_step(run) if compare_with is None else Run(compare_with) if compare_with else None
-    data = run.open_data(dataset_path)
-    split = split or data.default_part
-    part = data.part(split)
-    if before:
-        check_comparable(run, before)
-        part = common_part(run, before, split, dataset_path)[0]
-    network = Network(run)
+    data, part, network, former = open_networks(run, before, split, dataset_path=dataset_path)
     answers = network.answer(network.prepare(part))
-    former = Network(before, accelerator=network.accelerator) if before else None
     answers_before = former.answer(former.prepare(part)) if former else None
-    print(f"run: {run.folder}\npart: {split}, {len(answers.part)} images")
+    print(f"run: {run.folder}\npart: {part.name}, {len(answers.part)} images")
     print(f"compared with: {before.folder if before else 'no run'}")
     return Report(data, answers, answers_before, new_folder(result))
 
@@ -162,10 +155,7 @@ class Report:
         ids, title = after.part.part.ids, f"{after.title} against {before.network.name}"
         change = compare_answers(before.probabilities, after.probabilities, after.labels, ids)
         self._show("outcomes", pictures.outcomes(change, title))
-        for name, order in (("fixed", "gain"), ("broken", "loss")):
-            chosen = [ids.index(image_id) for image_id in change[name][:count]]
-            what = f"{title}\n{len(change[name])} {name}, largest {order} first"
-            drawn = pictures.changed(before, after, chosen, what) if chosen else None
+        for name, drawn in changed_images(before, after, change, count).items():
             self._show(name, drawn, f"No image was {name}.")
 
     def edits(self) -> None:

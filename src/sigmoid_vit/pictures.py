@@ -1,6 +1,6 @@
 """The pictures of a run: which figure is drawn of what, and the same in numbers.
 
-`evaluation` and `comparison` write them into the run's folder, `notebook` shows them.
+`evaluation` writes them into the run's folder, `notebook` shows them.
 """
 
 from typing import NamedTuple
