@@ -5,7 +5,7 @@ launch_training() {
     local args=() name value
     for name in PROJECTS_NAME RUNS_NAME DATASET DATASET_PATH BATCH_SIZE MODEL_NAME IMG_SIZE LR OPT EPOCHS WANDB \
         PRETRAINED SEED RESUME FIRST_STEP EDITS HITL ATTN_LAMBDA ATTN_LOSS EDIT_LAYERS EDIT_QUERIES INJECT UNEDITED \
-        CONTROL PROPAGATE SEEDS; do
+        CONTROL PROPAGATE DOUBTED SEEDS; do
         value="${!name:-}"
         [ -z "$value" ] || args+=("--$(printf %s "$name" | tr '[:upper:]' '[:lower:]')" "$value")
     done

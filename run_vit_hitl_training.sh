@@ -17,6 +17,7 @@ EDIT_QUERIES="${EDIT_QUERIES:-}"               # all, cls
 INJECT="${INJECT:-}"                           # auto, true, false
 UNEDITED="${UNEDITED:-}"                       # drop images without an edit, or train on them
 PROPAGATE="${PROPAGATE:-}"                     # true: predict edits for unedited images; stored: as reviewed
+DOUBTED="${DOUBTED:-}"                         # edits that PROPAGATE=true doubts: train on them, or drop
 CONTROL="${CONTROL:-}"                         # none, no_edits, shuffled
 WANDB="${WANDB:-false}"
 WANDB_KEY="${WANDB_KEY:-}"

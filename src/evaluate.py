@@ -17,7 +17,7 @@ def main() -> None:
         "--errors",
         type=int,
         default=6,
-        help="how many errors and how many hits to picture (default: 6; 0: none)",
+        help="how many errors, hits, fixed and broken images to picture, of each (default: 6; 0: none)",
     )
     parser.add_argument(
         "--masks", metavar="DIR", help="measure the attention against masks, one per image, in this folder"

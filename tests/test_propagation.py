@@ -10,7 +10,15 @@ from test_training import settings
 from sigmoid_vit import UserError
 from sigmoid_vit.data import ink_grid, load_data
 from sigmoid_vit.edit_maps import EditMaps, load_edits
-from sigmoid_vit.propagation import PREDICTED, Prediction, Targets, _calibrated, _prediction, save_predictions
+from sigmoid_vit.propagation import (
+    PREDICTED,
+    Prediction,
+    Targets,
+    _agreement,
+    _platt,
+    _prediction,
+    save_predictions,
+)
 from sigmoid_vit.runs import Run
 from sigmoid_vit.store import EditStore, StoredEdit
 from sigmoid_vit.training import Trainer
@@ -42,25 +50,26 @@ def test_targets_read_what_was_left_alone_as_the_other_kind():
     assert kept.erased_value is None and kept.maps.edited.all() and kept.maps.value[0, 0, 1] == 0
 
 
-def test_agreement_is_measured_and_slips_are_named():
+def test_agreement_is_measured_by_cell_and_by_image():
     a, b, c, d = [1, 0, 1, 0], [0, 1, 0, 0], [0, 0, 1, 1], [1, 0, 0, 1]
     kept = torch.tensor([a, b, c, a, b, c, a, d], dtype=torch.bool)[:, None]
     scores = torch.where(kept, 3.0, -3.0)  # [8, 1, 4], what the copy says
     value, edited = torch.where(kept, 0.9, 0.0), torch.ones_like(kept)
     value[7] = 0.9 - value[7]  # a person's slip: everything the other way round
     edited[0, 0, 3] = False
-    probability, agreement = _calibrated(scores, EditMaps(value, edited), list("01234567"))
-    assert agreement["look again at"] == ["7"] and agreement["held-out images"] == 8
+    truth = EditMaps(value, edited)
+    agreement, right = _agreement(scores, truth)
+    assert right.tolist() == [1] * 7 + [0] and agreement["held-out images"] == 8
     assert agreement["cells right"] == pytest.approx(27 / 31)
     assert agreement["kept cells right"] == pytest.approx(12 / 14)
-    assert (probability(scores) > 0.5).equal(kept)
+    assert (_platt(scores, truth)(scores) > 0.5).equal(kept)
 
 
 def test_only_sure_cells_of_sure_images_are_predicted():
     maps = EditMaps.empty(3, (1, 4))
     maps.edited[0], maps.value[0, 0, 0] = True, 0.9
     kept = torch.tensor([[[0.99, 0.01, 0.99, 0.7]], [[0.6, 0.5, 0.4, 0.6]]])  # of images 1 and 2
-    prediction = _prediction(kept, np.array([1, 2]), Targets.of(maps), {})
+    prediction = _prediction(kept, np.array([1, 2]), Targets.of(maps), [], {})
     assert prediction.confidence.tolist() == pytest.approx([0, (0.99 * 3 + 0.7) / 4, 0.575])
     assert prediction.maps.edited[1].tolist() == [[True, True, True, False]]
     torch.testing.assert_close(prediction.maps.value[1], torch.tensor([[0.9, 0, 0.9, 0]]))
@@ -72,7 +81,7 @@ def predicted(part, positions):
     maps = EditMaps.empty(len(part), (6, 6))
     maps.edited[positions] = True
     maps.predicted = maps.has_edit
-    return Prediction(maps, np.full(len(part), 0.95), {})
+    return Prediction(maps, np.full(len(part), 0.95), [], {})
 
 
 def test_a_persons_word_always_wins(tmp_path):
@@ -143,7 +152,7 @@ def test_predicted_edits_agree_with_those_nobody_made(propagated):
     part = load_data("digits_decoy").train
     facts = Run(folder / "run").facts()
     agreement, account = facts["propagation"]["agreement"], facts["edits"]
-    assert agreement["held-out images"] == 6 and agreement["cells right"] > 0.85
+    assert agreement["held-out images"] == 24 and agreement["cells right"] > 0.85
     with EditStore(folder / "edits.sqlite", readonly=True) as store:
         edits = store.current_all(PREDICTED)
     assert len(edits) == account["predicted"] > 500 and account["used"] == len(edits) + 24
@@ -181,6 +190,25 @@ def test_stored_predictions_are_used_as_they_are(propagated):
     assert trainer.edits.has_edit.sum() == left and not trainer.edits.has_edit[part.ids.index(name)]
     with EditStore(folder / "edits.sqlite", readonly=True) as store:
         assert len(store.history()) == revisions
+
+
+def test_doubted_edits_do_not_teach_and_can_be_dropped(tmp_path):
+    part = load_data("digits_decoy").train
+    edits = ink_edits(part, range(0, 1152, 48))
+    slips = sorted([edits[3].image_id, edits[11].image_id])
+    wrong = [replace(e, value=0.9 - e.value) if e.image_id in slips else e for e in edits]
+    with EditStore(tmp_path / "edits.sqlite") as store:
+        store.save_many(wrong)
+    path = str(tmp_path / "edits.sqlite")
+    options = ["--edits", path, "--propagate", "true", "--propagate_steps", "150", "--doubted", "drop"]
+    trainer = Trainer(settings(tmp_path, *options))
+    assert sorted(trainer.facts["propagation"]["look again at"]) == slips
+    assert trainer.facts["edits"]["doubted and dropped"] == 2
+    assert not set(slips) & set(trainer.train.part.ids)
+    with EditStore(path, readonly=True) as store:  # a person's word stays
+        assert store.current_all()[slips[0]].author == "person"
+    with pytest.raises(UserError, match="DOUBTED=drop needs PROPAGATE=true"):
+        settings(tmp_path, "--edits", path, "--doubted", "drop")
 
 
 def test_too_few_edits_are_refused(tmp_path):

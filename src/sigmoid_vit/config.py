@@ -51,6 +51,7 @@ NOT_INHERITED = {
     "first_step",
     "control",
     "propagate",
+    "doubted",
 }
 
 
@@ -114,6 +115,9 @@ class Settings:
         "false", "predict edits for unedited images and train on them too; stored: as they were", PROPAGATE
     )
     propagate_steps: int = setting(600, "updates in which a copy learns the edits it predicts from", low=1)
+    doubted: str = setting(
+        "train", "edits that propagation doubts: train on them, or drop", ("train", "drop")
+    )
     control: str = setting("none", "train without edits, or with those of other images", CONTROLS)
 
     def __post_init__(self) -> None:
@@ -128,6 +132,8 @@ class Settings:
             raise UserError("FIRST_STEP is given without EDITS; Step 2 learns from the edits in a store")
         if self.propagate != "false" and not self.edits:
             raise UserError("PROPAGATE is given without EDITS; it predicts edits from those in a store")
+        if self.doubted == "drop" and self.propagate != "true":
+            raise UserError("DOUBTED=drop needs PROPAGATE=true, which tells what edits are doubted")
         if not self.lr > 0:
             raise UserError(f"LR is {self.lr}; it must be above 0")
         if not self.runs_name or "/" in self.runs_name or self.runs_name.startswith("."):

@@ -1,8 +1,9 @@
 """Propagation: the edits of a few images teach a network to predict those of the others.
 
 A copy of the network learns the edits alone, without labels, until its own attention shows them; on an image
-that nobody edited, its attention then is the prediction. What a score means is measured on edits that the
-copy was not taught.
+that nobody edited, its attention then is the prediction. What a score means is measured by cross-validation:
+every edit is predicted by a copy that was not taught it. An edit that agrees with its prediction far less
+than others do is doubted: it stays in force on its own image, but does not teach how to edit the others.
 """
 
 import copy
@@ -14,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from accelerate import Accelerator
+from scipy.stats import median_abs_deviation
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
@@ -26,11 +28,12 @@ from sigmoid_vit.loop import Loop
 from sigmoid_vit.model import SigmoidViT
 from sigmoid_vit.store import PREDICTED, EditStore, StoredEdit
 
-HELD_OUT = 0.25  # of the edited images: kept from the first copy, to calibrate it and to measure agreement
-LEAST = 4  # edited images
+FOLDS = 4  # of the edited images: each is predicted by a copy that learned the others
+LEAST = FOLDS  # edited images
 SURE = 0.8  # probability from which the kind of a cell counts as known; other cells stay unedited
 CONFIDENCE = 0.9  # mean probability of an image's cells from which its prediction is kept
-DOUBTFUL = 0.8  # share of right cells below which a held-out edit is worth a second look
+DOUBT = 3.0  # an edit is doubted if its share of right cells is so many robust deviations below the median
+LEAST_DOUBT = 0.15  # and at least that far below it
 KEPT = 0.5  # an edited value from here on says "look here"
 
 
@@ -40,6 +43,7 @@ class Prediction:
 
     maps: EditMaps  # for images that are edited already, and where the copy is not sure, no edit
     confidence: np.ndarray  # float [n] in 0..1, mean over the cells of the probability of the likelier kind
+    doubted: list[int]  # images whose own edits disagree with what the others teach
     report: dict  # for the person and for config.json
 
 
@@ -87,8 +91,6 @@ def propagate(
     if len(edited) < LEAST:
         raise UserError(f"PROPAGATE needs at least {LEAST} edited training images; there are {len(edited)}")
     targets = Targets.of(maps)
-    order = np.random.default_rng(settings.seed).permutation(edited)
-    held_out = np.sort(order[: max(2, round(HELD_OUT * len(order)))])
 
     def scores(taught: np.ndarray, name: str, images: np.ndarray) -> Tensor:
         loop_settings = _teaching(settings, len(taught))
@@ -102,13 +104,25 @@ def propagate(
             loop.train_one_epoch(epoch)
         return attention_scores(copied, train, images, transform, accelerator)
 
-    seen = scores(np.setdiff1d(edited, held_out), "a copy learns three quarters of the edits", held_out)
-    probability, agreement = _calibrated(
-        seen, targets.maps.subset(held_out), [train.part.ids[i] for i in held_out]
-    )
-    unedited = np.flatnonzero(~maps.has_edit)
-    kept = probability(scores(edited, "another copy learns all of them", unedited))
-    return _prediction(kept, unedited, targets, agreement)
+    seen = torch.zeros(len(edited), *maps.value.shape[1:])
+    order = np.random.default_rng(settings.seed).permutation(len(edited))
+    for fold in range(FOLDS):
+        at = np.sort(order[fold::FOLDS])
+        name = f"copy {fold + 1} of {FOLDS + 1} learns the edits but a quarter, to be measured on it"
+        seen[at] = scores(np.delete(edited, at), name, edited[at])
+    truth = targets.maps.subset(edited)
+    agreement, right = _agreement(seen, truth)
+    enough = np.median(right) - max(LEAST_DOUBT, DOUBT * median_abs_deviation(right, scale="normal"))
+    trusted, doubted, unedited = *_split(right >= enough), np.flatnonzero(~maps.has_edit)
+
+    name = f"copy {FOLDS + 1} of {FOLDS + 1} learns {len(trusted)} edits"
+    found = scores(edited[trusted], name, np.concatenate([unedited, edited[doubted]]))
+    kept = _platt(seen[trusted], truth.subset(trusted))(found)
+    # a slip misleads the copies that learned it; this one learned none, so it has the last word
+    doubted = doubted[_share_right(kept[len(unedited) :] >= 0.5, truth.subset(doubted)) < enough]
+    doubted = edited[doubted].tolist()
+    report = {"agreement": agreement, "look again at": [train.part.ids[i] for i in doubted]}
+    return _prediction(kept[: len(unedited)], unedited, targets, doubted, report)
 
 
 def attention_scores(
@@ -146,31 +160,38 @@ def _teaching(settings: Settings, n: int) -> Settings:
     return replace(settings, batch_size=batch_size, epochs=epochs, **recipe)
 
 
-def _calibrated(scores: Tensor, truth: EditMaps, ids: list[str]) -> tuple[Callable[[Tensor], Tensor], dict]:
-    """From a score to the probability that a person keeps the cell (Platt scaling); how often it is right.
+def _agreement(scores: Tensor, truth: EditMaps) -> tuple[dict, np.ndarray]:
+    """How often predictions of n edited images agree with their edits, and the share of each, float [n].
 
-    Agreement is measured on each half of the held-out images with the scaling of the other half. Images in
-    which few cells agree are named: there the person may have slipped.
+    Agreement is measured on each half of the images with the scaling of the other half.
     """
     halves, says_keep = np.arange(len(scores)) % 2, torch.zeros_like(truth.edited)
-    for half in (0, 1):
-        at, other = (torch.from_numpy(np.flatnonzero(halves == h)) for h in (half, 1 - half))
+    for at, other in (_split(halves == 0), _split(halves == 1)):
         says_keep[at] = _platt(scores[other], truth.subset(other))(scores[at]) >= 0.5
     edited, kept = truth.edited, truth.edited & (truth.value >= KEPT)
-    right = (says_keep == kept) & edited
+    right = says_keep == kept
     if not 0 < kept.sum() < edited.sum():
         raise UserError(
             "the edits say the same of every cell, so there is nothing that propagation could learn"
         )
-    per_image = right.flatten(1).sum(1) / edited.flatten(1).sum(1)
     agreement = {
         "held-out images": len(scores),
-        "cells right": (right.sum() / edited.sum()).item(),
+        "cells right": right[edited].float().mean().item(),
         "kept cells right": right[kept].float().mean().item(),
         "erased cells right": right[edited & ~kept].float().mean().item(),
-        "look again at": [ids[i] for i in np.flatnonzero((per_image < DOUBTFUL).numpy())],
     }
-    return _platt(scores, truth), agreement
+    return agreement, _share_right(says_keep, truth)
+
+
+def _share_right(says_keep: Tensor, truth: EditMaps) -> np.ndarray:
+    """The share of each image's edited cells predicted right, float [n]; says_keep bool [n, gh, gw]."""
+    right = truth.edited & (says_keep == (truth.value >= KEPT))
+    return (right.flatten(1).sum(1) / truth.edited.flatten(1).sum(1)).numpy()
+
+
+def _split(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where a mask holds and where it does not."""
+    return np.flatnonzero(mask), np.flatnonzero(~mask)
 
 
 def _platt(scores: Tensor, truth: EditMaps) -> Callable[[Tensor], Tensor]:
@@ -182,7 +203,9 @@ def _platt(scores: Tensor, truth: EditMaps) -> Callable[[Tensor], Tensor]:
     return lambda z: torch.sigmoid(z * fit.coef_.item() + fit.intercept_.item())
 
 
-def _prediction(kept: Tensor, unedited: np.ndarray, targets: Targets, agreement: dict) -> Prediction:
+def _prediction(
+    kept: Tensor, unedited: np.ndarray, targets: Targets, doubted: list[int], report: dict
+) -> Prediction:
     """Edits from the probability that a cell is kept, [m, gh, gw], of the unedited images."""
     n = len(targets.maps.value)
     certain = torch.maximum(kept, 1 - kept)
@@ -197,8 +220,8 @@ def _prediction(kept: Tensor, unedited: np.ndarray, targets: Targets, agreement:
     maps.value[~maps.edited] = 0
     maps.predicted = maps.has_edit
     used = int(maps.has_edit.sum())
-    report = {"agreement": agreement, "predicted": used, "not sure": len(unedited) - used}
-    return Prediction(maps, confidence, report)
+    report = {**report, "predicted": used, "not sure": len(unedited) - used}
+    return Prediction(maps, confidence, doubted, report)
 
 
 def save_predictions(

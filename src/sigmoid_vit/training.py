@@ -60,9 +60,11 @@ class Trainer:
         if s.resume and self.run.edits.exists():  # what the run began with, whatever became of the store
             self.edits = EditMaps.read(self.run.edits, part.ids)
         else:
-            if s.propagate == "true":
-                self.facts["propagation"] = self._propagate(load_edits(s.edits, part, grid)[0])
+            doubted = self._propagate(load_edits(s.edits, part, grid)[0]) if s.propagate == "true" else []
             maps, account = load_edits(s.edits, part, grid, predicted=s.propagate != "false")
+            if s.doubted == "drop":
+                maps.edited[doubted] = False
+                account["doubted and dropped"] = len(doubted)
             self.edits = maps.shuffled(s.seed) if s.control == "shuffled" else maps
             self.facts["edits"] = account
         self.all_ids = part.ids
@@ -73,8 +75,8 @@ class Trainer:
         self.train = self.train.subset(plan.images)
         return plan, self.edits.subset(plan.images)
 
-    def _propagate(self, maps: EditMaps) -> dict:
-        """Predict the edits of the other images into the store; what came of it."""
+    def _propagate(self, maps: EditMaps) -> list[int]:
+        """Predict the edits of the other images into the store; the images whose own edits are doubted."""
         s, a = self.settings, self.accelerator
         if a.is_main_process:
             EditStore(s.edits).close()  # known to be free to write before the work
@@ -84,7 +86,8 @@ class Trainer:
             save_predictions(s.edits, self.train, prediction, note, self.weights_sha256)
             print(f"propagation: {prediction.report}")
         a.wait_for_everyone()
-        return prediction.report
+        self.facts["propagation"] = prediction.report
+        return prediction.doubted
 
     def _train_transform(self, n: int) -> BatchTransform:
         s = self.settings
