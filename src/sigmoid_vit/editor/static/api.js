@@ -1,69 +1,58 @@
 // Everything the page asks of the server. The token travels in a header, never in an address.
 
+import { t } from "./dom.js";
 import { storage } from "./storage.js";
-import { t } from "./texts.js";
 
-const BASE = new URL("api/", document.baseURI);
-/**
- * Move the token from the address bar to this tab's storage, and hand it to the other tabs, whose own may
- * be of an earlier start of the server. Returns whether the address held one.
- */
+const tabs = new BroadcastChannel(`sigmoid_vit.token ${location.pathname}`);
+let token = null; // the page keeps to one: that of another start of the server may name other images
+
+/** Move the token from the address bar to this tab's storage, or find it there. */
 export function takeToken() {
-  const tabs = new BroadcastChannel("sigmoid_vit.token");
-  tabs.onmessage = ({ data }) => storage("session").set("token", data);
   const found = new URLSearchParams(location.hash.slice(1)).get("token");
-  if (!found) return false;
-  storage("session").set("token", found);
-  tabs.postMessage(found);
+  if (found) storage("session").set("token", found);
+  token = found ?? storage("session").get("token");
   history.replaceState(null, "", location.pathname + location.search);
-  return true;
 }
 
-export class ApiError extends Error {
-  constructor(status, message, facts = {}) {
-    super(message);
-    this.status = status; // 0: no answer
-    if (status === 409 && "theirs" in facts) this.theirs = facts.theirs;
-  }
-}
+/** Hand a token that works to the other tabs; those with another one start anew. */
+export const shareToken = () => tabs.postMessage(token);
+tabs.onmessage = ({ data }) => {
+  if (data === token) return;
+  storage("session").set("token", data);
+  location.reload();
+};
 
-async function request(path, params, options = {}, seconds = 60) {
-  const address = new URL(path, BASE);
-  for (const [name, value] of Object.entries(params)) address.searchParams.set(name, value);
-  const token = storage("session").get("token");
-  const headers = { ...options.headers, Authorization: `Bearer ${token}` };
+/** What is thrown: status is 0 without an answer; facts are what the answer says, {error, theirs?}. */
+export const failure = (status, facts) => Object.assign(new Error(facts?.error), facts, { status });
+
+/** What the server answers, read as "json", "arrayBuffer" or "blob". */
+async function request(path, params, as, seconds, options = {}) {
+  const address = new URL(`api/${path}?${new URLSearchParams(params)}`, document.baseURI);
+  const headers = { Authorization: `Bearer ${token}` };
+  const signal = AbortSignal.timeout(1000 * seconds);
   let answer;
   try {
-    const signal = AbortSignal.timeout(1000 * seconds);
     answer = await fetch(address, { ...options, headers, signal, cache: "no-store", credentials: "omit" });
-    if (answer.ok) return { answer, body: await answer.arrayBuffer() };
+    if (answer.ok) return await answer[as]();
   } catch {
-    throw new ApiError(0, "");
+    throw failure(0);
   }
-  const facts = await answer.json().catch(() => ({}));
-  if (!facts.error) throw new ApiError(0, ""); // a proxy or another program answers here
-  throw new ApiError(answer.status, String(facts.error), facts);
+  const facts = await answer.json().catch(() => null);
+  throw failure(facts?.error ? answer.status : 0, facts); // 0: another program answers here
 }
 
-const parse = ({ body }) => JSON.parse(new TextDecoder().decode(body));
-
-export const getJson = async (path, params = {}) => parse(await request(path, params));
-export const getBytes = async (path, params = {}) => (await request(path, params)).body;
-
-export async function getBlob(path, params = {}) {
-  const { answer, body } = await request(path, params, {}, 600);
-  return new Blob([body], { type: answer.headers.get("Content-Type") ?? "" });
-}
+export const get = (path, params, as = "json") => request(path, params, as, as === "blob" ? 600 : 60);
 
 /** Post a grid's bytes, or an object as JSON. */
-export async function post(path, params, content) {
+export function post(path, params, content) {
   const binary = content instanceof Uint8Array;
-  const headers = { "Content-Type": binary ? "application/octet-stream" : "application/json" };
-  const body = binary ? content : JSON.stringify(content);
-  return parse(await request(path, params, { method: "POST", headers, body }, 20));
+  const type = binary ? "application/octet-stream" : "application/json";
+  const body = new Blob([binary ? content : JSON.stringify(content)], { type });
+  return request(path, params, "json", 20, { method: "POST", body });
 }
 
 /** An error in the person's words. */
 export function errorText({ status, message }) {
-  return status === 401 ? t("token_wrong") : status === 0 ? t("no_answer") : message;
+  const names = { 0: "no_answer", 401: "token_wrong", 409: "conflict" };
+  return status in names ? t(names[status]) : message;
 }

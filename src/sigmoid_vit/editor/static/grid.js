@@ -5,35 +5,17 @@ export const STEP = 0.2; // what "raise" and "lower" add and take away
 
 /** value float32 0..1 (0 where not edited) and edited uint8 (0: the network's own value holds), per cell. */
 export class Grid {
-  constructor(rows, columns, value, edited) {
-    Object.assign(this, { rows, columns });
-    this.value = value ?? new Float32Array(rows * columns);
-    this.edited = edited ?? new Uint8Array(rows * columns);
-  }
-
-  /** From the binary form that page and server exchange: float32 values, then uint8 marks. */
-  static fromBytes(buffer, rows, columns) {
+  /** @param buffer what page and server exchange: the values, then the marks; an empty grid without it */
+  constructor([rows, columns], buffer = new ArrayBuffer(5 * rows * columns)) {
     const cells = rows * columns;
     if (buffer.byteLength !== 5 * cells) throw new RangeError(`a grid of ${buffer.byteLength} bytes`);
-    const value = new Float32Array(buffer.slice(0, 4 * cells));
-    return new Grid(rows, columns, value, new Uint8Array(buffer.slice(4 * cells)));
+    Object.assign(this, { rows, columns, bytes: new Uint8Array(buffer) });
+    this.value = new Float32Array(buffer, 0, cells);
+    this.edited = new Uint8Array(buffer, 4 * cells);
   }
 
-  static fromText(text, rows, columns) {
-    const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-    return Grid.fromBytes(bytes.buffer, rows, columns);
-  }
-
-  toBytes() {
-    const bytes = new Uint8Array(5 * this.value.length);
-    bytes.set(new Uint8Array(this.value.buffer));
-    bytes.set(this.edited, 4 * this.value.length);
-    return bytes;
-  }
-
-  toText() { return btoa(Array.from(this.toBytes(), (byte) => String.fromCharCode(byte)).join("")); }
-  copy() { return new Grid(this.rows, this.columns, this.value.slice(), this.edited.slice()); }
-  equals(other) { return this.toText() === other.toText(); }
+  copy() { return new Grid([this.rows, this.columns], this.bytes.slice().buffer); }
+  equals(other) { return String(this.bytes) === String(other.bytes); }
   get count() { return this.edited.reduce((sum, mark) => sum + mark, 0); }
 
   set(cell, value) {
@@ -68,20 +50,16 @@ export class Stroke {
     this.weight = new Float32Array(grid.value.length); // the strongest effect on each cell so far
   }
 
-  /** Paint along the straight line between two points; the same point twice is a dot. */
-  line(from, to) {
+  /** Paint along the straight line from the last point; the first one is a dot. */
+  to(point) {
+    const from = this.last ?? point;
+    this.last = point;
     this.weight.forEach((before, cell) => {
-      const weight = this.#weightAt(this.grid.middle(cell), from, to);
+      const weight = this.#weightAt(this.grid.middle(cell), from, point);
       if (weight <= Math.max(before, 0.01)) return;
       this.weight[cell] = weight;
       this.#touch(cell, weight);
     });
-  }
-
-  /** Take the whole stroke back. */
-  cancel() {
-    this.grid.value.set(this.before.value);
-    this.grid.edited.set(this.before.edited);
   }
 
   #weightAt(middle, from, to) {
@@ -103,13 +81,11 @@ export class Stroke {
 
 /** Give the cells whose centre lies inside (or outside) a polygon one value; even-odd rule. */
 export function fillPolygon(grid, points, target, inside) {
+  const [path, context] = [new Path2D(), new OffscreenCanvas(1, 1).getContext("2d")];
+  for (const { x, y } of points) path.lineTo(x, y);
   grid.value.forEach((_, cell) => {
     const { x, y } = grid.middle(cell);
-    const crossings = points.filter((a, i) => {
-      const b = points[(i + 1) % points.length];
-      return a.y > y !== b.y > y && x < a.x + ((y - a.y) / (b.y - a.y)) * (b.x - a.x);
-    });
-    if ((crossings.length % 2 === 1) === inside) grid.set(cell, target);
+    if (context.isPointInPath(path, x, y, "evenodd") === inside) grid.set(cell, target);
   });
 }
 
@@ -122,14 +98,12 @@ function distanceToLine(point, from, to) {
 
 /** Does the line pass through the square of side 1 around a middle? */
 function crosses(from, to, middle) {
-  let [enter, leave] = [-Number.EPSILON, 1];
+  let [enter, leave] = [0, 1];
   for (const axis of ["x", "y"]) {
-    const step = to[axis] - from[axis];
-    const low = middle[axis] - 0.5 - from[axis];
-    if (step === 0 && (low > 0 || low + 1 <= 0)) return false;
-    if (step === 0) continue;
-    enter = Math.max(enter, Math.min(low / step, (low + 1) / step));
-    leave = Math.min(leave, Math.max(low / step, (low + 1) / step));
+    const step = to[axis] - from[axis] || Number.EPSILON; // also for a line along the other axis
+    const sides = [-0.5, 0.5].map((side) => (middle[axis] + side - from[axis]) / step);
+    enter = Math.max(enter, Math.min(...sides));
+    leave = Math.min(leave, Math.max(...sides));
   }
   return enter < leave;
 }

@@ -2,27 +2,25 @@
 
 import { $ } from "./dom.js";
 
-const ARROWS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 /** Returns a function that tells whether the space bar is held, so that a drag moves the picture. */
 export function listenToKeys(editor) {
-  const canvas = $("canvas");
+  const [canvas, { view }] = [$("canvas"), editor];
   let space = null; // while it is held: "down", or "used" once it served to move the picture
 
-  function moveCursor([down, right]) {
-    const { rows, columns, cursor } = editor;
-    const row = Math.min(rows - 1, Math.max(0, Math.floor(cursor / columns) + down));
-    const column = Math.min(columns - 1, Math.max(0, (cursor % columns) + right));
-    const middle = Math.floor(rows / 2) * columns + Math.floor(columns / 2);
-    if (!editor.grid) return;
+  function moveCursor([right, down]) {
+    const { grid, cursor } = editor;
+    if (!grid) return;
+    const middle = { x: Math.floor(grid.columns / 2) + 0.5, y: Math.floor(grid.rows / 2) + 0.5 };
+    const to = cursor ? { x: cursor.x + right, y: cursor.y + down } : middle;
     canvas.focus();
-    editor.show({ cursor: cursor < 0 ? middle : row * columns + column });
-    editor.showReadout(null, true);
+    editor.show({ point: null, cursor: grid.cellAt(to) < 0 ? cursor : to });
   }
 
   function act() {
-    if (editor.grid && editor.cursor >= 0) editor.act(editor.grid.middle(editor.cursor));
-    editor.showReadout(null, true);
+    if (editor.cursor) editor.act(editor.cursor);
+    editor.hover(null);
   }
 
   function press(key, target) {
@@ -30,9 +28,11 @@ export function listenToKeys(editor) {
     const isRange = target.type === "range"; // its own keys are the arrows and Home
     if (key in ARROWS && !isRange) moveCursor(ARROWS[key]);
     else if (/^\d$/.test(key)) editor.setBrush({ target: key / 10, ...(editor.isStroke && { tool: "set" }) });
-    else if (key === "[" || key === "]") editor.changeSize(key === "]" ? 0.5 : -0.5);
-    else if (key === "Enter" && target === canvas) act();
-    else if (key === "h") editor.view.mark({ hidden: true });
+    else if (key === "[" || key === "]") {
+      $("size").stepUp(key === "]" ? 1 : -1);
+      editor.setBrush({ size: $("size").valueAsNumber });
+    } else if (key === "Enter" && target === canvas) act();
+    else if (key === "h") view.draw({ isHidden: true });
     else if (key === "Escape") editor.show({ polygon: [] });
     else if (button?.checkVisibility() && !(isRange && key === "Home")) button.click();
     else return false;
@@ -44,7 +44,7 @@ export function listenToKeys(editor) {
     const { target } = event;
     const control = event.ctrlKey || event.metaKey;
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-    const typing = target.matches("select, textarea, input:not([type=range])");
+    const typing = target.matches("select, input:not([type=range], [type=checkbox])");
     if (key === " " && !typing) {
       space ??= "down";
       if (target === canvas) event.preventDefault();
@@ -55,13 +55,13 @@ export function listenToKeys(editor) {
   });
 
   document.addEventListener("keyup", ({ key, target }) => {
-    if (key.toLowerCase() === "h" && !editor.isHidden) editor.view.mark({ hidden: false });
+    if (key.toLowerCase() === "h") view.draw({ isHidden: false });
     if (key !== " ") return;
     if (space === "down" && target === canvas) act();
     space = null;
   });
   // the key may be released in another window
-  window.addEventListener("blur", () => editor.view.mark({ hidden: Boolean(editor.isHidden) }));
-  canvas.addEventListener("blur", () => editor.cursor >= 0 && editor.show({ cursor: -1 }));
+  window.addEventListener("blur", () => view.draw({ isHidden: false }));
+  canvas.addEventListener("blur", () => editor.cursor && editor.show({ cursor: null }));
   return () => Boolean(space && (space = "used"));
 }

@@ -1,100 +1,88 @@
 // Starts the page and ties its controls to the editor.
 
-import { errorText, getBlob, getJson, takeToken } from "./api.js";
-import { $, numbered, options } from "./dom.js";
+import { errorText, get, shareToken, takeToken } from "./api.js";
+import { $, element, indices, setLanguage, t, valuesOf } from "./dom.js";
 import { Editor } from "./editor.js";
 import { listenToKeys } from "./keys.js";
 import { listenToPointer } from "./pointer.js";
-import { Queue } from "./queue.js";
 import { openDrafts, storage } from "./storage.js";
-import { getLanguage, loadTexts, setLanguage, t } from "./texts.js";
-import { View } from "./view.js";
 
-async function start() {
-  takeToken();
-  window.addEventListener("hashchange", () => takeToken() && location.reload());
-  await loadTexts();
-  setLanguage(storage("local").get("language") ?? navigator.language.slice(0, 2));
-  const session = await getJson("session").catch((error) => {
-    $("gate").textContent = error.status === 401 ? t("no_token") : errorText(error);
-    $("gate").hidden = false;
-  });
-  if (session) await openEditor(session);
-}
+takeToken();
+window.addEventListener("hashchange", () => location.reload());
+setLanguage(storage("local").get("language") ?? navigator.language.slice(0, 2));
+await get("session").then(openEditor, (error) => {
+  $("gate").textContent = error.status === 401 ? t("no_token") : errorText(error);
+  $("gate").hidden = false;
+});
 
 async function openEditor(session) {
+  const { run, split, edits, author, command, grid, layers, heads } = session;
+  const work = JSON.stringify([run, split, edits, grid]);
+  shareToken();
   $("main").hidden = false;
-  const { run, split, edits, images, layers } = session;
-  const work = [run, split, edits, images].join("/");
-  const editor = new Editor(session, new View($("canvas")), work, await openDrafts(work));
-  editor.queue = new Queue(session, (k) => (k !== editor.k || !editor.grid) && editor.open(k));
-  showSession(session);
+  $("language").value = document.documentElement.lang;
+  $("run").textContent = $("run").title = `${run} · ${split}`;
+  $("author").placeholder = author;
+  $("author").value = storage("local").get("author") ?? author;
+  $("command").textContent = command;
+  $("layer").append(...indices(layers).map((i) => new Option(i)));
   $("layer").value = layers - 1;
+  $("head").append(...indices(heads).map((i) => new Option(i)));
+  Object.assign($("canvas").dataset, { rows: grid[0], columns: grid[1] });
+  setLanguage(document.documentElement.lang);
+  const editor = new Editor(session, work, await openDrafts(work));
   listenToControls(editor, session);
   listenToPointer($("canvas"), editor, listenToKeys(editor));
   editor.saver.resume();
   const last = storage("session").get("image");
-  if (last !== null && Number(last) < images) await editor.open(Number(last));
+  if (last !== null && Number(last) < session.images) await editor.open(Number(last));
   await editor.queue.load("first");
-}
-
-/** What depends on the session and the language. */
-function showSession({ run, split, author, command, grid: [rows, columns], layers, heads }) {
-  $("run").textContent = $("run").title = `${run} · ${split}`;
-  $("author").placeholder = author;
-  $("author").value ||= storage("local").get("author") ?? author;
-  $("command").textContent = command;
-  $("canvas").setAttribute("aria-label", t("canvas", { rows, columns }));
-  options($("layer"), numbered(layers));
-  options($("head"), [["mean", t("head_mean")], ...numbered(heads)], $("head").value || "mean");
 }
 
 function listenToControls(editor, session) {
   const { view } = editor;
-  const clicks = {
-    undo: () => editor.step(-1), redo: () => editor.step(1), reset: () => editor.reset(),
-    accept: () => editor.review(true), reject: () => editor.review(false), fill: () => editor.fill(),
-    next: () => editor.next(), skip: () => editor.skip(), hide: () => editor.hide(),
-    query: () => session.class_token && editor.changeMap("cls"),
-    "zoom-in": () => view.zoom(1.25), "zoom-out": () => view.zoom(0.8), "zoom-fit": () => view.fit(),
-    "help-open": () => $("help").showModal(), "note-open": () => $("note").focus(),
-    export: () => download(session.edits), copy: copyCommand,
+  const actions = {
+    click: {
+      undo: () => editor.step(-1), redo: () => editor.step(1), reset: () => editor.change("delete"),
+      accept: () => editor.change("accept"), reject: () => editor.change("delete"),
+      next: () => editor.next(), skip: () => editor.skip(), fill: () => editor.fill(),
+      query: () => session.class_token && editor.changeMap("cls"),
+      "zoom-in": () => view.zoom(1.25), "zoom-out": () => view.zoom(0.8), "zoom-fit": () => view.fit(),
+      tools: ({ target: { dataset: { tool } } }) => tool && editor.setBrush({ tool }),
+      reasons: ({ target: { type, textContent: value } }) =>
+        type === "button" && Object.assign($("skip-reason"), { value }).focus(),
+      "help-open": () => $("help").showModal(), "note-open": () => $("note").focus(),
+      export: () => download(session.edits), copy: copyCommand,
+    },
+    input: {
+      brush: ({ target }) => editor.setBrush({ [target.id]: target.valueAsNumber }),
+      opacity: () => view.draw(), hide: () => view.draw(),
+    },
+    change: {
+      look: () => editor.changeMap(),
+      scope: () => editor.revise({ scope: valuesOf($("scope")) }),
+      note: () => editor.revise({ note: $("note").value.trim() }),
+      author: () => storage("local").set("author", $("author").value.trim()),
+      language: () => {
+        storage("local").set("language", $("language").value);
+        setLanguage($("language").value);
+        editor.queue.show();
+        editor.show();
+      },
+    },
+    toggle: { history: () => $("history").open && editor.loadHistory() },
   };
-  const changes = {
-    layer: () => editor.changeMap(), head: () => editor.changeMap(), map: () => editor.changeMap(),
-    "scope-layers": () => editor.chooseScope(), "scope-queries": () => editor.chooseScope(),
-    "scope-heads": () => editor.chooseScope(), note: () => editor.revise({ note: $("note").value.trim() }),
-    author: () => storage("local").set("author", $("author").value.trim()),
-    language: () => changeLanguage(editor, session),
-  };
-  for (const [id, action] of Object.entries(clicks)) $(id).addEventListener("click", action);
-  for (const [id, action] of Object.entries(changes)) $(id).addEventListener("change", action);
-  for (const button of document.querySelectorAll("[data-tool]")) {
-    button.addEventListener("click", () => editor.setBrush({ tool: button.dataset.tool }));
+  for (const [event, byId] of Object.entries(actions)) {
+    for (const [id, action] of Object.entries(byId)) $(id).addEventListener(event, action);
   }
-  for (const id of ["target", "size", "softness"]) {
-    $(id).addEventListener("input", () => editor.setBrush({ [id]: Number($(id).value) }));
-  }
-  $("opacity").addEventListener("input", () => view.mark({ opacity: Number($("opacity").value) }));
-  $("history").addEventListener("toggle", () => $("history").open && editor.loadHistory());
-  $("language").value = getLanguage();
-}
-
-function changeLanguage(editor, session) {
-  storage("local").set("language", $("language").value);
-  setLanguage($("language").value);
-  showSession(session);
-  editor.queue.showFilters();
-  editor.show();
 }
 
 async function download(edits) {
   const name = `${edits.split(/[\\/]/).pop().replace(/\.[^.]*$/, "")}_export.zip`;
+  const keep = (blob) => element("a", { href: URL.createObjectURL(blob), download: name }).click();
   $("exported").textContent = "…";
-  const blob = await getBlob("export").catch((error) => void ($("exported").textContent = errorText(error)));
-  if (!blob) return;
-  Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: name }).click();
-  $("exported").textContent = t("exported", { name });
+  const done = get("export", {}, "blob").then(keep).then(() => t("exported", { name }), errorText);
+  $("exported").textContent = await done;
 }
 
 async function copyCommand() {
@@ -102,5 +90,3 @@ async function copyCommand() {
   const copied = await navigator.clipboard?.writeText($("command").textContent).then(() => true, () => false);
   if (copied ?? document.execCommand("copy")) $("copy").textContent = t("copied");
 }
-
-start();

@@ -1,92 +1,96 @@
 // Every change goes through one queue, in order, one request in flight. No DOM.
 // The queue is written down before anything is sent and forgotten only when the server has answered 200,
 // so neither a reload nor a dead server loses a change. A repeated request has the same client id.
+// A change names its image by its id, as the number of an image may be that of another one tomorrow.
 
 const HOPELESS = [400, 404, 405, 409, 411, 413, 415]; // asking again would not change the answer
+export const GONE = 410; // the data set has no such image now
 
 export class Saver {
   /**
    * @param store {read() -> text or null, write(text)}: outlives the page
    * @param on {send(change) -> {revision, created, status}, which rejects with {status, message, theirs?}:
    *   status is 0 without an answer, and theirs is there after a conflict;
-   *   saverChanged({kind: "idle" | "saving" | "failed" | "conflict", saved?, error?, change?, theirs?});
+   *   saverChanged({kind: "idle" | "saving" | "failed" | "conflict", saved?, error?, change?});
    *   acknowledged(change, answer); refused(change): given up, as asking again is hopeless}
    */
   constructor(store, on, retryMs = 2000) {
-    Object.assign(this, { store, on, retryMs, busy: false });
+    Object.assign(this, { store, on, retryMs, busy: false, state: { kind: "idle" } });
     this.pending = JSON.parse(store.read() ?? "[]");
-    this.newest = new Map(); // image -> its newest revision that this page knows of, or null
-    this.state = { kind: "idle" };
+    this.gone = new Set(); // images whose changes wait until the page is opened with them there again
   }
 
   /** The newest change of an image that is still to be saved. */
-  waiting(k) { return this.pending.findLast((change) => change.k === k); }
+  waiting(id, pending = this.pending) { return pending.findLast((change) => change.id === id); }
 
-  /** Queue a change {kind, k, params, grid, target?, ...}; returns its client id. */
+  /**
+   * Queue a change {kind, id, base, params, grid, target?, ...}; returns its client id.
+   * `base` is the newest revision that the page knows of, or null, unless a change that waits makes another.
+   */
   add(change) {
-    const client_id = newClientId();
-    const base = this.waiting(change.k) ? undefined : (this.newest.get(change.k) ?? null);
-    this.pending.push({ ...change, client_id, base });
-    this.#write();
-    if (this.state.kind !== "conflict") this.resume();
+    const random = crypto.getRandomValues(new Uint8Array(16));
+    const client_id = Array.from(random, (byte) => byte.toString(16).padStart(2, "0")).join("");
+    this.#keep([...this.pending, { ...change, client_id }]);
+    this.resume();
     return client_id;
   }
 
   /** Send what waits, now. */
   async resume() {
-    if (this.busy || !this.pending.length) return;
-    clearTimeout(this.timer);
+    this.wake?.();
+    if (this.busy) return;
     this.busy = true;
-    const change = this.pending[0];
-    if (this.state.kind !== "failed") this.#to({ kind: "saving" });
-    const [answer, error] = await this.on.send(change).then((answer) => [answer], (error) => [null, error]);
+    for (let change = this.#first(); change; change = this.#first()) {
+      if (this.state.kind !== "failed") this.#to({ kind: "saving" });
+      const answer = await this.on.send(change).catch((error) => ({ error }));
+      if (answer.error) await this.#fail(change, answer.error);
+      else this.#settle(change, answer);
+    }
     this.busy = false;
-    if (answer) this.#settle(change, answer);
-    else this.#fail(change, error);
   }
+
+  /** The change to send; none while the person has a conflict to decide. */
+  #first() { return this.state.kind !== "conflict" && this.pending.find(({ id }) => !this.gone.has(id)); }
 
   /** After a conflict: save this page's version on top of theirs, or give it up. */
   decide(keepMine) {
-    const { change, theirs } = this.state;
-    const newest = theirs ? theirs.revision : null;
-    if (keepMine) change.base = newest;
-    else this.pending = this.pending.filter((other) => other.k !== change.k);
-    this.newest.set(change.k, newest);
-    this.#write();
+    const { change, error } = this.state;
+    change.base = error.theirs?.revision ?? null;
+    this.#keep(this.pending.filter((other) => keepMine || other.id !== change.id));
     this.#to({ kind: "idle" });
     this.resume();
   }
 
   #settle(change, answer) {
-    this.newest.set(change.k, answer.revision);
     this.#forget(change, answer.revision);
     this.on.acknowledged(change, answer);
-    if (!this.pending.length) this.#to({ kind: "idle", saved: answer });
-    this.resume();
+    this.#to({ kind: "idle", saved: answer });
   }
 
-  #fail(change, error) {
-    if ("theirs" in error) return this.#to({ kind: "conflict", change, theirs: error.theirs });
+  /** Resolves when the next change can be sent. */
+  async #fail(change, error) {
+    if ("theirs" in error) return this.#to({ kind: "conflict", change, error });
     this.#to({ kind: "failed", error });
-    if (!HOPELESS.includes(error.status)) {
-      this.timer = setTimeout(() => this.resume(), this.retryMs);
-      return;
-    }
-    this.#forget(change, change.base);
-    this.on.refused(change);
-    this.resume();
+    if (error.status === GONE) this.gone.add(change.id);
+    else if (HOPELESS.includes(error.status)) {
+      this.#forget(change, change.base);
+      this.on.refused(change);
+    } else await new Promise((wake) => setTimeout((this.wake = wake), this.retryMs));
   }
 
   /** Take a change off the queue; the next one of its image then starts from this revision. */
   #forget(change, revision) {
-    this.pending = this.pending.filter((other) => other !== change);
-    const next = this.pending.find((other) => other.k === change.k);
+    const pending = this.pending.filter((other) => other !== change);
+    const next = pending.find((other) => other.id === change.id);
     if (next) next.base = revision;
-    for (const other of this.pending) if (other.target === change.client_id) other.target = revision;
-    this.#write();
+    for (const other of pending) if (other.target === change.client_id) other.target = revision;
+    this.#keep(pending);
   }
 
-  #write() { this.store.write(JSON.stringify(this.pending)); }
+  #keep(pending) {
+    this.pending = pending;
+    this.store.write(JSON.stringify(pending));
+  }
 
   #to(state) {
     this.state = state;
@@ -94,27 +98,24 @@ export class Saver {
   }
 }
 
-/** One request in flight; of those that come meanwhile only the newest is sent. */
-export class Latest {
-  constructor(run) { Object.assign(this, { run, busy: false, next: null }); }
+/**
+ * The states of one image that undo and redo walk through.
+ * An entry is a revision number, the client id of a save that is still on its way, or null (no edit).
+ */
+export class UndoList {
+  /** @param kept an earlier list as JSON has it */
+  constructor(kept) { Object.assign(this, { entries: [null], position: 0 }, kept); }
 
-  async request(input) {
-    this.next = { input };
-    if (this.busy) return;
-    this.busy = true;
-    try {
-      while (this.next) {
-        const newest = this.next;
-        this.next = null;
-        await this.run(newest.input, () => this.next === null);
-      }
-    } finally {
-      this.busy = false;
-    }
+  /** The entry a step away (-1: undo, 1: redo), or undefined. */
+  peek(by) { return this.entries[this.position + by]; }
+  move(by) { this.position += by; }
+
+  /** A new state; what could have been redone is no longer offered. */
+  push(entry) { this.entries.splice(++this.position, Infinity, entry); }
+
+  /** A save was acknowledged: its client id becomes its revision, the newest one. */
+  resolve(clientId, revision) {
+    this.newest = revision;
+    this.entries = this.entries.map((entry) => (entry === clientId ? revision : entry));
   }
-}
-
-function newClientId() {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -25,15 +25,12 @@ export function storage(kind) {
  * Each living tab holds a lock named like its drafts (where the browser knows locks).
  */
 export async function openDrafts(work) {
-  const [local, session] = [storage("local"), storage("session")];
+  const local = storage("local");
+  const key = `drafts.${work}.${Math.random()}`;
   const held = ((await navigator.locks?.query())?.held ?? []).map((lock) => lock.name);
-  let key = session.get("drafts");
-  if (!key?.startsWith(`drafts.${work}.`) || held.includes(key)) key = `drafts.${work}.${Math.random()}`;
-  session.set("drafts", key);
   navigator.locks?.request(key, () => new Promise(() => {})); // until the tab is closed
   const kept = local.keys().filter((name) => name.startsWith(`drafts.${work}.`) && !held.includes(name));
-  const changes = [...new Set([...kept, key])].flatMap((name) => JSON.parse(local.get(name) ?? "[]"));
-  local.set(key, JSON.stringify(changes));
-  for (const name of kept) if (name !== key) local.remove(name);
+  local.set(key, JSON.stringify(kept.flatMap((name) => JSON.parse(local.get(name)))));
+  for (const name of kept) local.remove(name);
   return { read: () => local.get(key), write: (text) => local.set(key, text) };
 }
