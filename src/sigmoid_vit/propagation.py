@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from accelerate import Accelerator
-from scipy.stats import median_abs_deviation
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
@@ -32,8 +31,7 @@ FOLDS = 4  # of the edited images: each is predicted by a copy that learned the 
 LEAST = FOLDS  # edited images
 SURE = 0.8  # probability from which the kind of a cell counts as known; other cells stay unedited
 CONFIDENCE = 0.9  # mean probability of an image's cells from which its prediction is kept
-DOUBT = 3.0  # an edit is doubted if its share of right cells is so many robust deviations below the median
-LEAST_DOUBT = 0.15  # and at least that far below it
+COIN = 0.5  # share of cells that a coin gets right; an edit nearer to it than to the best quarter is doubted
 KEPT = 0.5  # an edited value from here on says "look here"
 
 
@@ -90,39 +88,58 @@ def propagate(
     edited = np.flatnonzero(maps.has_edit)
     if len(edited) < LEAST:
         raise UserError(f"PROPAGATE needs at least {LEAST} edited training images; there are {len(edited)}")
-    targets = Targets.of(maps)
-
-    def scores(taught: np.ndarray, name: str, images: np.ndarray) -> Tensor:
-        loop_settings = _teaching(settings, len(taught))
-        part, part_maps = train.subset(taught), targets.maps.subset(taught)
-        copied = copy.deepcopy(model)
-        loss = AlignmentLoss(copied, loop_settings)
-        loop = Loop(loop_settings, accelerator, loss, part, train_transform(len(taught)), part_maps, None)
-        if accelerator.is_main_process:
-            print(f"propagation: {name}, {loop_settings.epochs * loop.updates_per_epoch} steps", flush=True)
-        for epoch in range(loop_settings.epochs):
-            loop.train_one_epoch(epoch)
-        return attention_scores(copied, train, images, transform, accelerator)
-
-    seen = torch.zeros(len(edited), *maps.value.shape[1:])
-    order = np.random.default_rng(settings.seed).permutation(len(edited))
-    for fold in range(FOLDS):
-        at = np.sort(order[fold::FOLDS])
-        name = f"copy {fold + 1} of {FOLDS + 1} learns the edits but a quarter, to be measured on it"
-        seen[at] = scores(np.delete(edited, at), name, edited[at])
-    truth = targets.maps.subset(edited)
+    unedited, targets = np.flatnonzero(~maps.has_edit), Targets.of(maps)
+    scores = _teacher(settings, accelerator, model, train, targets.maps, train_transform, transform)
+    seen, truth = _cross_validated(scores, edited, settings.seed), targets.maps.subset(edited)
     agreement, right = _agreement(seen, truth)
-    enough = np.median(right) - max(LEAST_DOUBT, DOUBT * median_abs_deviation(right, scale="normal"))
-    trusted, doubted, unedited = *_split(right >= enough), np.flatnonzero(~maps.has_edit)
+    enough = (COIN + np.quantile(right, 0.75)) / 2
+    trusted, doubted = _split(right >= enough)
 
-    name = f"copy {FOLDS + 1} of {FOLDS + 1} learns {len(trusted)} edits"
-    found = scores(edited[trusted], name, np.concatenate([unedited, edited[doubted]]))
+    found = scores(edited[trusted], FOLDS, np.concatenate([unedited, edited[doubted]]))
     kept = _platt(seen[trusted], truth.subset(trusted))(found)
     # a slip misleads the copies that learned it; this one learned none, so it has the last word
     doubted = doubted[_share_right(kept[len(unedited) :] >= 0.5, truth.subset(doubted)) < enough]
     doubted = edited[doubted].tolist()
     report = {"agreement": agreement, "look again at": [train.part.ids[i] for i in doubted]}
     return _prediction(kept[: len(unedited)], unedited, targets, doubted, report)
+
+
+def _teacher(
+    settings: Settings,
+    accelerator: Accelerator,
+    model: SigmoidViT,
+    train: Prepared,
+    maps: EditMaps,
+    train_transform: Callable[[int], BatchTransform],
+    transform: BatchTransform,
+) -> Callable[[np.ndarray, int, np.ndarray], Tensor]:
+    """A function of images whose edits a copy learns, its number, and images to look at: their scores."""
+
+    def scores(taught: np.ndarray, number: int, images: np.ndarray) -> Tensor:
+        loop_settings = _teaching(settings, len(taught))
+        part, part_maps = train.subset(taught), maps.subset(taught)
+        copied = copy.deepcopy(model)
+        loss = AlignmentLoss(copied, loop_settings)
+        loop = Loop(loop_settings, accelerator, loss, part, train_transform(len(taught)), part_maps, None)
+        if accelerator.is_main_process:
+            what = f"copy {number + 1} of {FOLDS + 1} learns {len(taught)} edits"
+            print(f"propagation: {what}, {loop_settings.epochs * loop.updates_per_epoch} steps", flush=True)
+        for epoch in range(loop_settings.epochs):
+            loop.train_one_epoch(epoch)
+        return attention_scores(copied, train, images, transform, accelerator)
+
+    return scores
+
+
+def _cross_validated(
+    scores: Callable[[np.ndarray, int, np.ndarray], Tensor], edited: np.ndarray, seed: int
+) -> Tensor:
+    """The scores of the edited images [n, gh, gw], each by a copy that learned the edits of others only."""
+    order, parts = np.random.default_rng(seed).permutation(edited), []
+    for fold in range(FOLDS):
+        parts.append(scores(np.sort(np.delete(order, slice(fold, None, FOLDS))), fold, order[fold::FOLDS]))
+    positions = np.concatenate([order[fold::FOLDS] for fold in range(FOLDS)])
+    return torch.cat(parts)[np.argsort(positions)]
 
 
 def attention_scores(
