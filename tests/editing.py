@@ -5,6 +5,7 @@ import secrets
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from starlette.testclient import TestClient
@@ -100,3 +101,22 @@ class Page:
 def open_page(run, edits, **options):
     """The page of an editor in this process; use it in a `with`, which starts and ends the editor."""
     return Page(app_of(Session(EditorOptions(str(run.folder), str(edits), **options))))
+
+
+# Fixtures for the modules that import them. Their names differ from those that the tests ask for, so that an
+# argument of a test does not hide an import.
+
+
+@pytest.fixture(name="session", scope="module")
+def editor_session(tmp_path_factory):
+    """The session of an editor that runs already, with an edit of image 0."""
+    folder = tmp_path_factory.mktemp("editor")
+    with open_page(make_run(folder), folder / "edits.sqlite", split="val") as page:
+        page.save(0)
+        yield page.session
+
+
+@pytest.fixture(name="page")
+def editor_page(session):
+    """A fresh app on that session."""
+    return Page(app_of(session), raise_server_exceptions=False)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import zipfile
 from io import BytesIO
 
@@ -213,7 +214,7 @@ def test_a_killed_server_loses_nothing(run, visit):
         shows(page, "#edited-count", "^edited cells: 5$")
         editor.start()  # with another token
         shows(page, "#saved", "open the address with the token")
-        page.goto(editor.link)
+        page.context.new_page().goto(editor.link)  # hands it to the other tabs, which start anew
         shows(page, "#image-name", "005.png")
         is_saved(page, 5)
         paint(page, (5, 5))
@@ -496,13 +497,54 @@ def test_the_progress_counts_what_is_not_in_the_list(editor, visit):
     shows(page, "#progress-text", f"^{done} of 200 done")
 
 
-def test_other_tabs_learn_the_token_of_a_new_start(editor, visit):
+def test_a_wrong_token_is_not_handed_to_other_tabs(editor, visit):
     page = visit(editor, "020.png")
-    page.evaluate("sessionStorage.setItem('sigmoid_vit.token', 'of an earlier start')")
+    page.evaluate("window.isSame = true")
+    other = page.context.new_page()
+    other.goto(editor.link + "x")
+    shows(other, "#gate", "Open the address with the token")
     paint(page, SQUARE)
-    shows(page, "#saved", "^NOT SAVED: open the address")
-    page.context.new_page().goto(editor.link)
     is_saved(page, 1)
+    other.goto(editor.link)
+    other.locator("#items button").first.wait_for()
+    assert page.evaluate("window.isSame")
+
+
+def test_a_draft_finds_its_image_in_a_changed_data_set(run, visit, tmp_path):
+    data, edits = tmp_path / "data", tmp_path / "edits.sqlite"
+    shutil.copytree(run.folder.parent / "data", data)
+    editor = Editor(run.folder, edits, "test", "--dataset_path", str(data)).start()
+    try:
+        page = visit(editor)
+        page.route("**/*base=*", lambda route: route.abort())
+        for name, squares in (("030.png", [(0, 0)]), ("031.png", [(1, 1), (1, 2)])):
+            open_image(page, name)
+            paint(page, *squares)
+            shows(page, "#saved", "^NOT SAVED")
+        open_image(page, "030.png")
+        editor.kill()
+        (data / "test" / BIRD / "030.png").rename(tmp_path / "030.png")
+        editor.start()
+        page.unroute("**/*base=*")
+        page.goto(editor.link)  # where 030.png was, there is 031.png now
+        shows(page, "#image-name", "031.png")
+        shows(page, "#edited-count", "^edited cells: 2$")
+        shows(page, "#saved", "^saved")
+        assert marked(stored(editor, "031.png")) == [(1, 1), (1, 2)]
+        assert len(history(editor, "031.png")) == 1 and history(editor, "030.png") == []
+        page.reload()
+        shows(page, "#saved", "^NOT SAVED: the data set has no image test/.*030.png now")
+        shows(page, "#edited-count", "^edited cells: 2$")
+        paint(page, (1, 3))  # it holds nothing up
+        is_saved(page, 3)
+        editor.kill()
+        (tmp_path / "030.png").rename(data / "test" / BIRD / "030.png")
+        editor.start()
+        page.goto(editor.link)
+        shows(page, "#saved", "^saved")
+        assert marked(stored(editor, "030.png")) == [(0, 0)]
+    finally:
+        editor.kill()
 
 
 def test_predictions_go_one_at_a_time_and_the_newest_wins(editor, visit):
@@ -524,10 +566,10 @@ def test_predictions_go_one_at_a_time_and_the_newest_wins(editor, visit):
     for column in range(5):
         paint(page, (5, column))
     paint(page, SQUARE)
-    page.locator("#prediction.is-stale #stale", has_text="computing").wait_for()
+    shows(page, "#stale", "computing")
     shows(page, "#badge", "^wrong$")  # the old answer stays while the new one is computed
     shows(page, "#badge", "^now right$")
-    page.locator("#prediction:not(.is-stale)").wait_for()
+    page.locator("#stale:empty").wait_for(state="attached")
     assert page.evaluate("window.most") == 1 and page.evaluate("window.asked") < 6
     is_saved(page, 6)
 
@@ -626,7 +668,7 @@ def test_what_comes_next(editor, visit):
     page.locator("#copy").click()
     shows(page, "#copy", "Copied")
     command = page.evaluate("navigator.clipboard.readText()")
-    assert re.fullmatch(r"FIRST_STEP=\S+/run EDITS=\S+/edits\.sqlite bash run_vit_hitl_training\.sh", command)
+    assert re.fullmatch(r"FIRST_STEP=\S+/run EDITS=\S+/edits\.sqlite PROPAGATE=true bash \S+\.sh", command)
 
 
 def test_without_the_token_nothing_is_shown(editor, browser):

@@ -7,7 +7,7 @@ from urllib.parse import quote
 import anyio
 import numpy as np
 import pytest
-from editing import BINARY, JSON, OWN, Page, app_of, make_run, open_page
+from editing import BINARY, JSON, OWN, editor_page, editor_session  # noqa: F401
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.requests import Request
@@ -17,19 +17,6 @@ from sigmoid_vit.editor import changing, parameters, security
 from sigmoid_vit.editor.answers import Refused
 
 CHANGES = ("edit", "delete", "restore", "accept", "skip")
-
-
-@pytest.fixture(scope="module")
-def session(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("requests")
-    with open_page(make_run(folder), folder / "edits.sqlite", split="val") as page:
-        page.save(0)
-        yield page.session
-
-
-@pytest.fixture
-def page(session):
-    return Page(app_of(session), raise_server_exceptions=False)
 
 
 @pytest.fixture

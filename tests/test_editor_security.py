@@ -7,7 +7,7 @@ import urllib.request
 from contextlib import suppress
 
 import pytest
-from editing import BINARY, OWN, Page, app_of, make_run, open_page
+from editing import BINARY, OWN, Page, app_of, editor_page, editor_session, make_run, open_page  # noqa: F401
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 from starlette.testclient import TestClient
@@ -33,20 +33,6 @@ IMAGE = ("", "/edit", "/picture", "/thumbnail", "/attention", "/attention?view=r
 READ = ("session", "queue", "export", *(f"images/0{what}" for what in IMAGE))
 CHANGES = ("edit", "delete", "restore", "accept", "skip")
 POSTS = (*CHANGES, "predict")
-
-
-@pytest.fixture(scope="module")
-def session(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("security")
-    with open_page(make_run(folder), folder / "edits.sqlite", split="val") as page:
-        page.save(0)
-        yield page.session
-
-
-@pytest.fixture
-def page(session):
-    """A fresh app on the session that runs already."""
-    return Page(app_of(session), raise_server_exceptions=False)
 
 
 def revisions(page):

@@ -76,7 +76,7 @@ def test_the_session_says_what_the_page_needs(page, run):
     assert facts["classes"] == run.classes and facts["images"] == 130 and facts["masks"]
     assert (facts["run"], facts["split"]) == ("run", "val")
     assert (facts["prefix_tokens"], facts["class_token"]) == (1, True)
-    assert facts["author"] and facts["orders"] == ["errors", "uncertain", "attention_off", "class", "name"]
+    assert facts["author"] and "mixed" in facts["orders"]
     assert facts["scope"] == {"layers": "all", "heads": None, "queries": "all"}
 
 
@@ -84,10 +84,10 @@ def test_the_training_command_survives_a_shell(tmp_path):
     run = make_run(tmp_path / "it's a $(run)")
     with open_page(run, tmp_path / "my edits;.sqlite") as page:
         command = page.get("session").json()["command"]
-    instead = """sh -c 'printf "%s|%s" "$FIRST_STEP" "$EDITS"'"""
+    instead = """sh -c 'printf "%s|%s|%s" "$FIRST_STEP" "$EDITS" "$PROPAGATE"'"""
     shown = command.replace("bash run_vit_hitl_training.sh", instead)
     told = subprocess.run(["sh", "-c", shown], capture_output=True, text=True).stdout
-    assert told == f"{run.folder}|{tmp_path / 'my edits;.sqlite'}"
+    assert told == f"{run.folder}|{tmp_path / 'my edits;.sqlite'}|true"
 
 
 def test_orders_of_the_queue(page):
@@ -107,6 +107,9 @@ def test_orders_of_the_queue(page):
     assert len(unsure) == 130
     off = items(page, order="attention_off", limit=1000)
     assert [p.outside[item["k"]] for item in off] == sorted(p.outside.tolist(), reverse=True)
+    mixed = [item["label"] for item in items(page, order="mixed", limit=1000)]
+    assert [sorted(mixed[i : i + 10]) for i in (0, 10, 20)] == [list(range(10))] * 3
+    assert len(mixed) == 130 and sorted(mixed) == sorted(labels.tolist())
     by_class = items(page, order="class", limit=1000)
     assert [item["label"] for item in by_class] == sorted(labels.tolist())
 

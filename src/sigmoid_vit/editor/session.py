@@ -136,8 +136,9 @@ class Session:
 
 
 def hitl_command(run: str, edits: str) -> str:
-    """The command that trains on the edits."""
-    return f"FIRST_STEP={shlex.quote(run)} EDITS={shlex.quote(edits)} bash run_vit_hitl_training.sh"
+    """The command that trains on the edits, and on those they predict of the other images."""
+    first_step, edits = shlex.quote(run), shlex.quote(edits)
+    return f"FIRST_STEP={first_step} EDITS={edits} PROPAGATE=true bash run_vit_hitl_training.sh"
 
 
 def login_name() -> str:

@@ -10,14 +10,16 @@ from sigmoid_vit.editor.answers import Refused
 from sigmoid_vit.editor.predictions import UNKNOWN, SplitPredictions
 from sigmoid_vit.editor.split_edits import STATUSES, SplitEdits
 
-ORDERS = ("errors", "uncertain", "attention_off", "class", "name")
+ORDERS = ("errors", "mixed", "uncertain", "attention_off", "class", "name")
 
 
 class WorkQueue:
     """The images of a part in the order a person wants to see them.
 
-    Orders: "errors", the misclassified, most confident first; "uncertain", all, least confident first, those
-    not yet predicted at the end; "attention_off", those with a mask, most attention outside it first;
+    Orders: "errors", the misclassified, most confident first; "mixed", the true classes in turn, at random
+    within each, since edits that shall teach how to edit the others need all of them; "uncertain", all,
+    least confident first, those not yet predicted at the end; "attention_off", those with a mask, most
+    attention outside it first;
     "class", by true class and name; "name", with numbers in names by their size.
     """
 
@@ -72,7 +74,14 @@ class WorkQueue:
         if order == "attention_off":
             off = every[(p.prediction[every] != UNKNOWN) & ~np.isnan(p.outside[every])]
             return off[np.argsort(-p.outside[off], kind="stable")]
-        return every if order == "name" else every[np.argsort(self.part.labels[every], kind="stable")]
+        labels = self.part.labels
+        if order == "mixed":
+            shuffled = np.random.default_rng(0).permutation(every)
+            by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+            counts = np.bincount(labels)
+            turn = np.concatenate([np.arange(count) for count in counts])  # within each class
+            return by_class[np.argsort(turn, kind="stable")]
+        return every if order == "name" else every[np.argsort(labels[every], kind="stable")]
 
     def _progress(self) -> dict[str, int]:
         counts = Counter(self.edits.status)

@@ -16,9 +16,9 @@ const scopeOf = (facts) =>
 export class Editor {
   /** @param work names run, split, store and grid; drafts: see openDrafts */
   constructor(session, work, drafts) {
-    Object.assign(this, { session, work, k: null, grid: null, point: null, query: "cls", note: "" });
+    Object.assign(this, { session, work, k: null, grid: null, point: null, polygon: [], query: "cls" });
+    Object.assign(this, { scope: scopeOf(session.scope), note: "" });
     this.brush = { tool: "set", target: 0, size: 1, softness: 0 };
-    this.scope = scopeOf(session.scope);
     this.snapshots = new Map(); // revision, or client id until it has one -> {grid, scope, note}
     this.view = new View($("canvas"), this);
     this.saver = new Saver(drafts, this);
@@ -27,8 +27,8 @@ export class Editor {
 
   async open(k) {
     this.endStroke();
-    const query = this.session.class_token ? "cls" : "0";
-    Object.assign(this, { k, grid: null, query, polygon: [], cursor: null });
+    Object.assign(this, { k, grid: null, polygon: [], cursor: null });
+    this.query = this.session.class_token ? "cls" : "0";
     this.queue.choose(k);
     storage("session").set("image", k);
     const { pending } = this.saver; // as it was before the server is asked, lest a save come between
@@ -40,17 +40,18 @@ export class Editor {
       return { info, waiting, grid, picture, after: info, ...(await this.#fetchMaps(k)) };
     });
     if (k !== this.k || this.grid) return;
-    Object.assign(this, { picture: null }, found);
+    const { waiting, ...shown } = found ?? { picture: null };
+    Object.assign(this, shown);
     this.view.fit();
     if (!found) return;
-    const { info, waiting } = found;
+    const { info } = this;
     this.undo = this.#keptUndo(info.id);
-    if (!waiting && this.undo.newest !== info.newest) {
-      this.undo = new UndoList({ entries: [info.edit?.revision ?? null], newest: info.newest });
-    }
+    const isOld = !waiting && this.undo.newest !== info.newest; // somebody else has saved this image
+    if (isOld) this.undo = new UndoList({ entries: [info.edit?.revision ?? null], newest: info.newest });
     this.show(this.#facts(info));
     this.predict();
-    if (info.warning) this.#say(info.warning);
+    this.loadHistory();
+    this.#say(info.warning ?? "");
   }
 
   /** The network's own attention as chosen: `own`, where strokes start, and `shown`, which may be rollout. */
@@ -70,8 +71,7 @@ export class Editor {
     if (maps && request === this.mapRequest) this.show(maps);
   }
 
-  get isFill() { return ["inside", "outside"].includes(this.brush.tool); } // of a polygon
-  get isStroke() { return this.brush.tool !== "view" && !this.isFill; }
+  get isStroke() { return !["view", "inside", "outside"].includes(this.brush.tool); }
 
   setBrush(facts) {
     Object.assign(this.brush, facts);
@@ -87,7 +87,7 @@ export class Editor {
   moveStroke(point) {
     if (!this.stroke) return;
     this.stroke.to(point);
-    page.showGrid(this);
+    this.show({}, page.showGrid);
     this.predict();
   }
 
@@ -101,11 +101,12 @@ export class Editor {
 
   /** A click, or Enter on the cell cursor: paint, add a corner, or look from a patch, as the tool says. */
   act(point) {
-    const cell = this.grid ? this.grid.cellAt(point) : -1;
+    if (!this.grid || !point) return;
+    const cell = this.grid.cellAt(point);
     if (this.isStroke) {
       this.startStroke(point);
       this.endStroke();
-    } else if (this.isFill) this.show({ polygon: [...this.polygon, point] });
+    } else if (this.brush.tool !== "view") this.show({ polygon: [...this.polygon, point] });
     else if (cell >= 0) this.changeMap(String(cell));
   }
 
@@ -113,8 +114,7 @@ export class Editor {
   fill() {
     if (this.polygon.length < 3) return;
     const before = this.grid.copy();
-    fillPolygon(this.grid, this.polygon, this.brush.target, this.brush.tool === "inside");
-    this.polygon = [];
+    fillPolygon(this.grid, this.polygon.splice(0), this.brush.target, this.brush.tool === "inside");
     this.#saveIfChanged(before);
   }
 
@@ -130,19 +130,17 @@ export class Editor {
     if (this.grid?.count) this.change("edit");
   }
 
-  /** Undo (-1) or redo (1). */
-  step(by) { if (this.grid && this.undo.peek(by) !== undefined) this.restore(this.undo.peek(by), by); }
-
-  /** Go back to a revision, a change on its way, or null: no edit; `by`: as a step of undo or redo. */
+  /** Go back to a revision, a change on its way, or null: no edit; `by`: a step of undo (-1) or redo (1). */
   async restore(target, by = 0) {
     const { undo, stroke } = this;
-    const fetchState = async (k) => ({ grid: await this.#fetchGrid(k, target) });
-    const state = this.snapshots.get(target) ?? (await this.#attempt(fetchState));
-    if (!state || stroke || undo !== this.undo || (by && undo.peek(by) !== target)) return;
+    const kept = this.snapshots.get(target);
+    const grid = kept?.grid.copy() ?? (await this.#attempt((k) => this.#fetchGrid(k, target)));
+    if (!grid || stroke || undo !== this.undo || (by && undo.peek(by) !== target)) return;
     undo.move(by);
-    Object.assign(this, state, { grid: state.grid.copy() });
+    Object.assign(this, kept, { grid });
     this.change(target === null ? "delete" : "restore", { target }, !by);
   }
+  step(by) { if (this.grid && this.undo.peek(by) !== undefined) this.restore(this.undo.peek(by), by); }
 
   async skip() {
     const { k } = this;
@@ -154,13 +152,11 @@ export class Editor {
 
   async next() {
     const k = await this.queue.next();
-    if (k !== null) await this.open(k);
-    else this.#say(t("queue_end"));
+    return k === null ? this.#say(t("queue_end")) : this.open(k);
   }
 
   /** Ask for the prediction, one request at a time: what changes meanwhile is asked for after the answer. */
   async predict() {
-    $("prediction").className = "is-stale";
     $("stale").textContent = t("stale");
     this.isStale = true;
     if (this.isPredicting) return;
@@ -171,7 +167,6 @@ export class Editor {
       const answer = await post(`images/${k}/predict`, scope, grid.bytes).catch((error) => ({ error }));
       if (k !== this.k || this.isStale) continue;
       if (!answer.error) this.after = answer;
-      $("prediction").className = answer.error ? "is-stale" : "";
       $("stale").textContent = answer.error ? t("prediction_failed", { error: errorText(answer.error) }) : "";
       page.showPrediction(this.info, this.after, this.session.classes);
     }
@@ -194,7 +189,7 @@ export class Editor {
     this.show();
   }
 
-  /** For the saver: send a change. */
+  /** For the saver, as are the next three: see there. */
   async send({ kind, id, params, grid, reason, target, base, client_id }) {
     const k = await this.queue.find(id);
     if (k === undefined) throw failure(GONE, { error: t("gone", { id }) });
@@ -203,7 +198,6 @@ export class Editor {
     return post(`images/${k}/${kind}`, facts, body);
   }
 
-  /** For the saver: a change is saved. */
   async acknowledged({ id, kind, client_id, params }, { revision, status }) {
     const isOpen = () => this.grid && id === this.info.id;
     if (this.snapshots.has(client_id)) this.snapshots.set(revision, this.snapshots.get(client_id));
@@ -217,20 +211,19 @@ export class Editor {
     if (!isOpen()) return;
     this.show(this.#facts(info));
     if (kind !== "edit") this.predict(); // the scope may be another one
-    if ($("history").open) this.loadHistory();
+    this.loadHistory();
   }
 
-  /** For the saver: a change was refused and given up; what was painted stays on the screen. */
+  /** What was painted stays on the screen. */
   refused({ id, kind }) { if (id === this.info?.id && kind !== "edit") this.open(this.k); }
 
-  /** For the saver: its state is another one. */
   saverChanged(state) {
     page.showSaved(state);
     if (state.kind === "conflict") this.#resolve(state.change.id, state.error.theirs);
   }
 
   async #resolve(id, theirs) {
-    const [k, { grid }] = [await this.queue.find(id), this.session];
+    const [k, { grid }] = [await this.queue.find(id).catch(() => null), this.session];
     const own = k === this.k && this.grid ? this.own : new Grid(grid).value;
     const revision = theirs?.deleted ? null : theirs?.revision;
     const other = await this.#fetchGrid(k, revision).catch(() => new Grid(grid));
@@ -246,6 +239,7 @@ export class Editor {
     return { info, scope: "layers" in edit ? scopeOf(edit) : this.scope, note: edit.note ?? this.note };
   }
 
+  #say(text) { Object.assign($("stage-message"), { textContent: text, hidden: !text }); }
   #keptUndo(id) { return new UndoList(JSON.parse(storage("local").get(`undo.${this.work}.${id}`) ?? "{}")); }
   #keepUndo(id, undo) { storage("local").set(`undo.${this.work}.${id}`, JSON.stringify(undo)); }
   #gridOf({ grid }) { return new Grid(this.session.grid, Uint8Array.from(grid).buffer); }
@@ -256,7 +250,9 @@ export class Editor {
     return new Grid(this.session.grid, bytes);
   }
 
+  /** Show the revisions, if the person wants to see them. */
   async loadHistory() {
+    if (!$("history").open) return;
     const found = await this.#attempt((k) => get(`images/${k}/history`));
     if (found) page.showHistory(found.revisions, (revision) => this.restore(revision));
   }
@@ -271,17 +267,10 @@ export class Editor {
     return k === this.k ? found : undefined;
   }
 
-  #say(text) { Object.assign($("stage-message"), { textContent: text, hidden: !text }); }
-
-  /** Take over `facts`, and bring everything on the page into line. */
-  show(facts = {}) {
+  /** Take over `facts`, and bring everything on the page into line, or what only the grid changes. */
+  show(facts = {}, showIt = page.showEditor) {
     Object.assign(this, facts);
-    if (this.grid) page.showEditor(this);
+    if (this.grid) showIt(this);
   }
-
-  /** The pointer is over this point of the grid, or gone (null). */
-  hover(point) {
-    this.point = point;
-    if (this.grid) page.showReadout(this);
-  }
+  hover(point) { this.show({ point }, page.showGrid); } // of the pointer over the grid; null without it
 }

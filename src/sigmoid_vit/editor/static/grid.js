@@ -16,6 +16,7 @@ export class Grid {
 
   copy() { return new Grid([this.rows, this.columns], this.bytes.slice().buffer); }
   equals(other) { return String(this.bytes) === String(other.bytes); }
+  erase(cell) { this.value[cell] = this.edited[cell] = 0; }
   get count() { return this.edited.reduce((sum, mark) => sum + mark, 0); }
 
   set(cell, value) {
@@ -23,18 +24,14 @@ export class Grid {
     this.edited[cell] = 1;
   }
 
-  erase(cell) { this.value[cell] = this.edited[cell] = 0; }
-
   /** The values to look at: edited ones, and the network's own everywhere else. */
   over(own) { return this.value.map((value, cell) => (this.edited[cell] ? value : own[cell])); }
 
-  /** The cell that holds a point, or -1 outside the grid. */
+  /** The cell that holds a point, or -1 outside the grid; and the middle of a cell. */
   cellAt({ x, y }) {
     const inside = x >= 0 && x < this.columns && y >= 0 && y < this.rows;
     return inside ? Math.floor(y) * this.columns + Math.floor(x) : -1;
   }
-
-  /** The middle of a cell. */
   middle(cell) { return { x: (cell % this.columns) + 0.5, y: Math.floor(cell / this.columns) + 0.5 }; }
 }
 
@@ -52,13 +49,15 @@ export class Stroke {
 
   /** Paint along the straight line from the last point; the first one is a dot. */
   to(point) {
-    const from = this.last ?? point;
+    const { grid, last = point, brush: { tool, target } } = this;
     this.last = point;
     this.weight.forEach((before, cell) => {
-      const weight = this.#weightAt(this.grid.middle(cell), from, point);
+      const [weight, start] = [this.#weightAt(grid.middle(cell), last, point), this.start[cell]];
       if (weight <= Math.max(before, 0.01)) return;
       this.weight[cell] = weight;
-      this.#touch(cell, weight);
+      if (tool === "set") grid.set(cell, start + weight * (target - start));
+      else if (tool !== "erase") grid.set(cell, start + weight * (tool === "raise" ? STEP : -STEP));
+      else if (weight >= 0.5) grid.erase(cell);
     });
   }
 
@@ -68,14 +67,6 @@ export class Stroke {
     const distance = distanceToLine(middle, from, to);
     if (distance <= full || (distance < 1 && crosses(from, to, middle))) return 1;
     return distance >= radius ? 0 : 0.5 + 0.5 * Math.cos((Math.PI * (distance - full)) / (radius - full));
-  }
-
-  #touch(cell, weight) {
-    const { tool, target } = this.brush;
-    const start = this.start[cell];
-    if (tool === "set") this.grid.set(cell, start + weight * (target - start));
-    else if (tool !== "erase") this.grid.set(cell, start + weight * (tool === "raise" ? STEP : -STEP));
-    else if (weight >= 0.5) this.grid.erase(cell);
   }
 }
 

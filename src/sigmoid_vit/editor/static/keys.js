@@ -18,11 +18,6 @@ export function listenToKeys(editor) {
     editor.show({ point: null, cursor: grid.cellAt(to) < 0 ? cursor : to });
   }
 
-  function act() {
-    if (editor.cursor) editor.act(editor.cursor);
-    editor.hover(null);
-  }
-
   function press(key, target) {
     const button = document.querySelector(`[data-keys~="${CSS.escape(key)}"]`);
     const isRange = target.type === "range"; // its own keys are the arrows and Home
@@ -31,7 +26,7 @@ export function listenToKeys(editor) {
     else if (key === "[" || key === "]") {
       $("size").stepUp(key === "]" ? 1 : -1);
       editor.setBrush({ size: $("size").valueAsNumber });
-    } else if (key === "Enter" && target === canvas) act();
+    } else if (key === "Enter" && target === canvas) editor.act(editor.cursor);
     else if (key === "h") view.draw({ isHidden: true });
     else if (key === "Escape") editor.show({ polygon: [] });
     else if (button?.checkVisibility() && !(isRange && key === "Home")) button.click();
@@ -57,11 +52,10 @@ export function listenToKeys(editor) {
   document.addEventListener("keyup", ({ key, target }) => {
     if (key.toLowerCase() === "h") view.draw({ isHidden: false });
     if (key !== " ") return;
-    if (space === "down" && target === canvas) act();
+    if (space === "down" && target === canvas) editor.act(editor.cursor);
     space = null;
   });
-  // the key may be released in another window
-  window.addEventListener("blur", () => view.draw({ isHidden: false }));
+  window.addEventListener("blur", () => view.draw({ isHidden: false })); // H may be released elsewhere
   canvas.addEventListener("blur", () => editor.cursor && editor.show({ cursor: null }));
   return () => Boolean(space && (space = "used"));
 }

@@ -9,33 +9,29 @@ import { openDrafts, storage } from "./storage.js";
 
 takeToken();
 window.addEventListener("hashchange", () => location.reload());
-setLanguage(storage("local").get("language") ?? navigator.language.slice(0, 2));
+setLanguage(storage("local").get("language") ?? (navigator.language.startsWith("ja") ? "ja" : "en"));
 await get("session").then(openEditor, (error) => {
-  $("gate").textContent = error.status === 401 ? t("no_token") : errorText(error);
-  $("gate").hidden = false;
+  const textContent = error.status === 401 ? t("no_token") : errorText(error);
+  Object.assign($("gate"), { textContent, hidden: false });
 });
 
 async function openEditor(session) {
-  const { run, split, edits, author, command, grid, layers, heads } = session;
+  const { run, split, edits, author, command, grid, layers, heads, images } = session;
   const work = JSON.stringify([run, split, edits, grid]);
-  shareToken();
   $("main").hidden = false;
-  $("language").value = document.documentElement.lang;
   $("run").textContent = $("run").title = `${run} · ${split}`;
-  $("author").placeholder = author;
-  $("author").value = storage("local").get("author") ?? author;
+  Object.assign($("author"), { placeholder: author, value: storage("local").get("author") ?? author });
   $("command").textContent = command;
   $("layer").append(...indices(layers).map((i) => new Option(i)));
   $("layer").value = layers - 1;
   $("head").append(...indices(heads).map((i) => new Option(i)));
-  Object.assign($("canvas").dataset, { rows: grid[0], columns: grid[1] });
-  setLanguage(document.documentElement.lang);
   const editor = new Editor(session, work, await openDrafts(work));
+  shareToken(); // now, as the drafts of the tabs that it starts anew are theirs
   listenToControls(editor, session);
   listenToPointer($("canvas"), editor, listenToKeys(editor));
   editor.saver.resume();
   const last = storage("session").get("image");
-  if (last !== null && Number(last) < session.images) await editor.open(Number(last));
+  if (last !== null && Number(last) < images) await editor.open(Number(last));
   await editor.queue.load("first");
 }
 
@@ -70,7 +66,7 @@ function listenToControls(editor, session) {
         editor.show();
       },
     },
-    toggle: { history: () => $("history").open && editor.loadHistory() },
+    toggle: { history: () => editor.loadHistory() },
   };
   for (const [event, byId] of Object.entries(actions)) {
     for (const [id, action] of Object.entries(byId)) $(id).addEventListener(event, action);
@@ -85,8 +81,7 @@ async function download(edits) {
   $("exported").textContent = await done;
 }
 
-async function copyCommand() {
+function copyCommand() {
   getSelection().selectAllChildren($("command"));
-  const copied = await navigator.clipboard?.writeText($("command").textContent).then(() => true, () => false);
-  if (copied ?? document.execCommand("copy")) $("copy").textContent = t("copied");
+  if (document.execCommand("copy")) $("copy").textContent = t("copied"); // also without https
 }

@@ -56,6 +56,6 @@ export function listenToPointer(canvas, editor, isSpaceDown) {
   });
 }
 
-const mean = (events, name) => events.reduce((sum, event) => sum + event[name], 0) / events.length;
-const middle = (events) => ({ clientX: mean(events, "clientX"), clientY: mean(events, "clientY") });
+const middle = ([a, b = a]) =>
+  ({ clientX: (a.clientX + b.clientX) / 2, clientY: (a.clientY + b.clientY) / 2 });
 const spread = ([a, b]) => Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY);

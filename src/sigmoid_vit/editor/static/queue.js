@@ -6,12 +6,12 @@ import { storage } from "./storage.js";
 
 const [PAGE, MAX_PAGE] = [100, 1000]; // images fetched at a time
 const POLL_MS = 1500; // while the network has not looked at all images
+const buttonOf = (k) => $("items").querySelector(`[value="${k}"]`);
 
 export class Queue {
   /** @param open(k) called when an image is chosen */
   constructor(session, open) {
-    Object.assign(this, { session, open, items: [], k: null });
-    Object.assign(this, { thumbnails: {}, thumbnailsDone: Promise.resolve() });
+    Object.assign(this, { session, open, items: [], k: null, thumbnails: {}, loading: Promise.resolve() });
     for (const option of [...$("order")]) if (!session.orders.includes(option.value)) option.remove();
     $("class-filter").append(...session.classes.map((name, i) => new Option(name, i)));
     $("order").value = storage("session").get("order") ?? session.orders[0];
@@ -23,15 +23,14 @@ export class Queue {
   async load(what = "first") {
     clearTimeout(this.timer);
     storage("session").set("order", $("order").value);
-    const { length } = this.items;
-    const limit = what === "again" ? Math.min(MAX_PAGE, Math.max(PAGE, length)) : PAGE;
-    const offset = what === "next" ? length : 0;
+    const limit = what === "again" ? Math.min(MAX_PAGE, Math.max(PAGE, this.items.length)) : PAGE;
+    const offset = what === "next" ? this.items.length : 0;
     const params = (this.newest = { ...valuesOf($("filters")), offset, limit });
     const answer = await get("queue", params).catch((error) => ({ error }));
     if (params !== this.newest) return;
     if (!answer.error) {
       this.answer = answer;
-      this.items = what === "next" ? [...this.items, ...answer.items] : answer.items;
+      this.items = [...this.items.slice(0, offset), ...answer.items];
       this.show();
       if (this.k === null && this.items.length) this.open(this.items[0].k);
     }
@@ -77,8 +76,7 @@ export class Queue {
     if (!this.answer) return;
     const { progress, total, ready } = this.answer;
     $("progress-text").textContent = t("progress", progress);
-    $("progress-bar").max = Math.max(1, progress.images);
-    $("progress-bar").value = progress.done + progress.skipped;
+    Object.assign($("progress-bar"), { max: progress.images, value: progress.done + progress.skipped });
     const states = [total || ready < 1 ? t("matches", { total }) : t("no_matches")];
     if (ready < 1) states.push(t("computing", { percent: Math.floor(100 * ready) }));
     $("queue-state").textContent = states.join(" · ");
@@ -92,30 +90,25 @@ export class Queue {
   #row({ k, id, label, prediction, confidence, status }) {
     const name = (i) => (i === null ? "…" : this.session.classes[i]);
     const sure = confidence === null ? "" : ` ${Math.round(100 * confidence)} %`;
-    const button = element(
-      "button",
-      { value: k, title: id, onclick: () => this.open(k), ariaCurrent: k === this.k },
+    const facts = { value: k, title: id, onclick: () => this.open(k), ariaCurrent: k === this.k };
+    return element("li", {}, element("button", facts,
       element("img", { alt: "", src: this.thumbnails[k] ?? "data:," }),
       element("span", { className: "name", textContent: id.split("/").slice(-2).join("/") }),
       element("span", { className: "answer", textContent: `${name(label)} → ${name(prediction)}${sure}` }),
-      element("span", { className: `mark ${status}`, role: "img", ariaLabel: t(`status_${status}`) }),
-    );
-    return element("li", {}, button);
+      element("span", { className: `mark ${status}`, role: "img", ariaLabel: t(`status_${status}`) })));
   }
 
   /** Thumbnails of what comes into sight, one at a time, so that predictions and saves find a connection. */
   #visible(entries) {
     for (const { target } of entries.filter((entry) => entry.isIntersecting)) {
       const showNext = () => target.isConnected && this.#showThumbnail(target.firstChild);
-      this.thumbnailsDone = this.thumbnailsDone.then(showNext).catch(() => {}); // it has none
+      this.loading = this.loading.then(showNext).catch(() => {}); // it has none
       if (target === $("items").lastChild && this.items.length < this.answer.total) this.load("next");
     }
   }
 
   async #showThumbnail({ value: k, firstChild: image }) {
-    const ask = () => get(`images/${k}/thumbnail`, {}, "blob");
-    image.src = this.thumbnails[k] ??= URL.createObjectURL(await ask());
+    this.thumbnails[k] ??= URL.createObjectURL(await get(`images/${k}/thumbnail`, {}, "blob"));
+    image.src = this.thumbnails[k];
   }
 }
-
-const buttonOf = (k) => $("items").querySelector(`[value="${k}"]`);

@@ -9,10 +9,9 @@ export const GONE = 410; // the data set has no such image now
 export class Saver {
   /**
    * @param store {read() -> text or null, write(text)}: outlives the page
-   * @param on {send(change) -> {revision, created, status}, which rejects with {status, message, theirs?}:
-   *   status is 0 without an answer, and theirs is there after a conflict;
-   *   saverChanged({kind: "idle" | "saving" | "failed" | "conflict", saved?, error?, change?});
-   *   acknowledged(change, answer); refused(change): given up, as asking again is hopeless}
+   * @param on {send(change) -> {revision, created, status}, or an error {status (0: no answer), message,
+   *   theirs (after a conflict)}; acknowledged(change, answer): saved; refused(change): given up as hopeless;
+   *   saverChanged({kind: "idle" | "saving" | "failed" | "conflict", saved?, error?, change?})}
    */
   constructor(store, on, retryMs = 2000) {
     Object.assign(this, { store, on, retryMs, busy: false, state: { kind: "idle" } });
@@ -23,10 +22,7 @@ export class Saver {
   /** The newest change of an image that is still to be saved. */
   waiting(id, pending = this.pending) { return pending.findLast((change) => change.id === id); }
 
-  /**
-   * Queue a change {kind, id, base, params, grid, target?, ...}; returns its client id.
-   * `base` is the newest revision that the page knows of, or null, unless a change that waits makes another.
-   */
+  /** Queue a change {kind, id, params, grid, base: the newest known revision, ...}; returns its client id. */
   add(change) {
     const random = crypto.getRandomValues(new Uint8Array(16));
     const client_id = Array.from(random, (byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -44,7 +40,11 @@ export class Saver {
       if (this.state.kind !== "failed") this.#to({ kind: "saving" });
       const answer = await this.on.send(change).catch((error) => ({ error }));
       if (answer.error) await this.#fail(change, answer.error);
-      else this.#settle(change, answer);
+      else {
+        this.#forget(change, answer.revision);
+        this.on.acknowledged(change, answer);
+        this.#to({ kind: "idle", saved: answer });
+      }
     }
     this.busy = false;
   }
@@ -59,12 +59,6 @@ export class Saver {
     this.#keep(this.pending.filter((other) => keepMine || other.id !== change.id));
     this.#to({ kind: "idle" });
     this.resume();
-  }
-
-  #settle(change, answer) {
-    this.#forget(change, answer.revision);
-    this.on.acknowledged(change, answer);
-    this.#to({ kind: "idle", saved: answer });
   }
 
   /** Resolves when the next change can be sent. */
@@ -98,20 +92,13 @@ export class Saver {
   }
 }
 
-/**
- * The states of one image that undo and redo walk through.
- * An entry is a revision number, the client id of a save that is still on its way, or null (no edit).
- */
+// The states of one image that undo and redo walk through: revisions, client ids of changes that are still on
+// their way, or null (no edit).
 export class UndoList {
-  /** @param kept an earlier list as JSON has it */
-  constructor(kept) { Object.assign(this, { entries: [null], position: 0 }, kept); }
-
-  /** The entry a step away (-1: undo, 1: redo), or undefined. */
-  peek(by) { return this.entries[this.position + by]; }
+  constructor(kept) { Object.assign(this, { entries: [null], position: 0 }, kept); } // kept: a list from JSON
+  peek(by) { return this.entries[this.position + by]; } // a step away (-1: undo, 1: redo), or undefined
   move(by) { this.position += by; }
-
-  /** A new state; what could have been redone is no longer offered. */
-  push(entry) { this.entries.splice(++this.position, Infinity, entry); }
+  push(entry) { this.entries.splice(++this.position, Infinity, entry); } // what was undone is gone
 
   /** A save was acknowledged: its client id becomes its revision, the newest one. */
   resolve(clientId, revision) {

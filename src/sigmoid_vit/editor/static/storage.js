@@ -20,15 +20,12 @@ export function storage(kind) {
   };
 }
 
-/**
- * Where this tab's unsaved changes lie, taking over those of tabs that were closed.
- * Each living tab holds a lock named like its drafts (where the browser knows locks).
- */
+/** Where this tab's unsaved changes lie, which takes over those of closed tabs: a living one holds a lock. */
 export async function openDrafts(work) {
   const local = storage("local");
   const key = `drafts.${work}.${Math.random()}`;
   const held = ((await navigator.locks?.query())?.held ?? []).map((lock) => lock.name);
-  navigator.locks?.request(key, () => new Promise(() => {})); // until the tab is closed
+  navigator.locks?.request(key, () => new Promise(() => {})); // until the tab is closed; not without https
   const kept = local.keys().filter((name) => name.startsWith(`drafts.${work}.`) && !held.includes(name));
   local.set(key, JSON.stringify(kept.flatMap((name) => JSON.parse(local.get(name)))));
   for (const name of kept) local.remove(name);
