@@ -65,81 +65,68 @@ class Targets:
         return cls(EditMaps(value, edited), *values)
 
 
-def propagate(
-    settings: Settings,
-    accelerator: Accelerator,
-    model: SigmoidViT,
-    train: Prepared,
-    maps: EditMaps,
-    train_transform: Callable[[int], BatchTransform],
-    transform: BatchTransform,
-) -> Prediction:
-    """Predict the edits of the images of `train` that have none.
+@dataclass
+class Teacher:
+    """Teaches copies of a network the edits of some images and lets them look at others."""
 
-    Args:
-        model: the network to copy; it stays as it is.
-        maps: people's edits of the images of `train`.
-        train_transform: makes the augmenting transform for a part of n images.
-        transform: from uint8 batches to the network's input.
+    settings: Settings
+    accelerator: Accelerator
+    model: SigmoidViT  # what is copied; it stays as it is
+    train: Prepared  # the images
+    train_transform: Callable[[int], BatchTransform]  # makes the augmenting transform for a part of n images
+    transform: BatchTransform  # from uint8 batches to the network's input
+
+    def scores(self, maps: EditMaps, taught: np.ndarray, number: int, images: np.ndarray) -> Tensor:
+        """What copy `number`, having learned the edits of `taught`, says of these images: [n, gh, gw].
+
+        Args:
+            maps: edits of the images of `train`.
+            taught, images: positions in `train`.
+        """
+        n, copied = len(taught), copy.deepcopy(self.model)
+        settings, part = _teaching(self.settings, n), self.train.subset(taught)
+        loss, transform = AlignmentLoss(copied, settings), self.train_transform(n)
+        loop = Loop(settings, self.accelerator, loss, part, transform, maps.subset(taught), None)
+        if self.accelerator.is_main_process:
+            what = f"copy {number + 1} of {FOLDS + 1} learns {n} edits"
+            print(f"propagation: {what}, {settings.epochs * loop.updates_per_epoch} steps", flush=True)
+        for epoch in range(settings.epochs):
+            loop.train_one_epoch(epoch)
+        return attention_scores(copied, self.train, images, self.transform, self.accelerator)
+
+    def cross_validated(self, maps: EditMaps, edited: np.ndarray) -> Tensor:
+        """The scores of the edited images, each by a copy that learned the edits of others only."""
+        order, parts = np.random.default_rng(self.settings.seed).permutation(edited), []
+        for fold in range(FOLDS):
+            taught = np.sort(np.delete(order, slice(fold, None, FOLDS)))
+            parts.append(self.scores(maps, taught, fold, order[fold::FOLDS]))
+        positions = np.concatenate([order[fold::FOLDS] for fold in range(FOLDS)])
+        return torch.cat(parts)[np.argsort(positions)]
+
+
+def propagate(teacher: Teacher, maps: EditMaps) -> Prediction:
+    """Predict the edits of the images of `teacher.train` that have none in `maps`.
 
     Raises:
         UserError: fewer than 4 images are edited, or their edits say the same of every cell.
     """
-    edited = np.flatnonzero(maps.has_edit)
+    edited, unedited = _split(maps.has_edit)
     if len(edited) < LEAST:
         raise UserError(f"PROPAGATE needs at least {LEAST} edited training images; there are {len(edited)}")
-    unedited, targets = np.flatnonzero(~maps.has_edit), Targets.of(maps)
-    scores = _teacher(settings, accelerator, model, train, targets.maps, train_transform, transform)
-    seen, truth = _cross_validated(scores, edited, settings.seed), targets.maps.subset(edited)
+    targets = Targets.of(maps)
+    seen, truth = teacher.cross_validated(targets.maps, edited), targets.maps.subset(edited)
     agreement, right = _agreement(seen, truth)
     enough = (COIN + np.quantile(right, 0.75)) / 2
     trusted, doubted = _split(right >= enough)
 
-    found = scores(edited[trusted], FOLDS, np.concatenate([unedited, edited[doubted]]))
+    images = np.concatenate([unedited, edited[doubted]])
+    found = teacher.scores(targets.maps, edited[trusted], FOLDS, images)
     kept = _platt(seen[trusted], truth.subset(trusted))(found)
     # a slip misleads the copies that learned it; this one learned none, so it has the last word
     doubted = doubted[_share_right(kept[len(unedited) :] >= 0.5, truth.subset(doubted)) < enough]
     doubted = edited[doubted].tolist()
-    report = {"agreement": agreement, "look again at": [train.part.ids[i] for i in doubted]}
+    report = {"agreement": agreement, "look again at": [teacher.train.part.ids[i] for i in doubted]}
     return _prediction(kept[: len(unedited)], unedited, targets, doubted, report)
-
-
-def _teacher(
-    settings: Settings,
-    accelerator: Accelerator,
-    model: SigmoidViT,
-    train: Prepared,
-    maps: EditMaps,
-    train_transform: Callable[[int], BatchTransform],
-    transform: BatchTransform,
-) -> Callable[[np.ndarray, int, np.ndarray], Tensor]:
-    """A function of images whose edits a copy learns, its number, and images to look at: their scores."""
-
-    def scores(taught: np.ndarray, number: int, images: np.ndarray) -> Tensor:
-        loop_settings = _teaching(settings, len(taught))
-        part, part_maps = train.subset(taught), maps.subset(taught)
-        copied = copy.deepcopy(model)
-        loss = AlignmentLoss(copied, loop_settings)
-        loop = Loop(loop_settings, accelerator, loss, part, train_transform(len(taught)), part_maps, None)
-        if accelerator.is_main_process:
-            what = f"copy {number + 1} of {FOLDS + 1} learns {len(taught)} edits"
-            print(f"propagation: {what}, {loop_settings.epochs * loop.updates_per_epoch} steps", flush=True)
-        for epoch in range(loop_settings.epochs):
-            loop.train_one_epoch(epoch)
-        return attention_scores(copied, train, images, transform, accelerator)
-
-    return scores
-
-
-def _cross_validated(
-    scores: Callable[[np.ndarray, int, np.ndarray], Tensor], edited: np.ndarray, seed: int
-) -> Tensor:
-    """The scores of the edited images [n, gh, gw], each by a copy that learned the edits of others only."""
-    order, parts = np.random.default_rng(seed).permutation(edited), []
-    for fold in range(FOLDS):
-        parts.append(scores(np.sort(np.delete(order, slice(fold, None, FOLDS))), fold, order[fold::FOLDS]))
-    positions = np.concatenate([order[fold::FOLDS] for fold in range(FOLDS)])
-    return torch.cat(parts)[np.argsort(positions)]
 
 
 def attention_scores(

@@ -15,7 +15,7 @@ from sigmoid_vit.evaluation import predict
 from sigmoid_vit.files import sha256
 from sigmoid_vit.hitl import HITLLoss, Plan, make_plan
 from sigmoid_vit.loop import ClassificationLoss, Loop
-from sigmoid_vit.propagation import propagate, save_predictions
+from sigmoid_vit.propagation import Teacher, propagate, save_predictions
 from sigmoid_vit.runs import Run, build_model, data_config, make_accelerator, open_data, run_folder
 from sigmoid_vit.store import EditStore
 from sigmoid_vit.tables import logged, write_table
@@ -80,7 +80,8 @@ class Trainer:
         s, a = self.settings, self.accelerator
         if a.is_main_process:
             EditStore(s.edits).close()  # known to be free to write before the work
-        prediction = propagate(s, a, self.model, self.train, maps, self._train_transform, self.val_transform)
+        teacher = Teacher(s, a, self.model, self.train, self._train_transform, self.val_transform)
+        prediction = propagate(teacher, maps)
         if a.is_main_process:
             note = f"predicted from {maps.has_edit.sum()} edits, run {s.runs_name}"
             save_predictions(s.edits, self.train, prediction, note, self.weights_sha256)
