@@ -41,4 +41,5 @@ python src/results_table.py --out "$demo/table" --metrics train_like=test_train_
 cp result/demo_full/evaluation/against_demo/fixed.png "$demo/before_after.png"
 echo "train_like: squares as in training; decoy_test: shades at random; clean_test: no squares (shares of right answers)."
 echo "The table: $demo/table.md, .csv, .json. Where it looked before and after: $demo/before_after.png"
-echo "Edit by hand: source .venv/bin/activate; python3 src/edit_attention.py --run $demo --edits my_edits.sqlite"
+echo "Edit by hand: source .venv/bin/activate; python3 src/edit_attention.py --run $demo --edits my_edits.sqlite --split test"
+echo "shows its errors; without --split test, the training images, whose edits Step 2 can learn."

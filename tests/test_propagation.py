@@ -192,7 +192,7 @@ def test_stored_predictions_are_used_as_they_are(propagated):
         assert len(store.history()) == revisions
 
 
-def test_doubted_edits_do_not_teach_and_can_be_dropped(tmp_path):
+def test_doubted_edits_do_not_teach_and_can_be_dropped(tmp_path, capsys):
     part = load_data("digits_decoy").train
     edits = ink_edits(part, range(0, 1152, 48))
     slips = sorted([edits[3].image_id, edits[11].image_id])
@@ -204,6 +204,9 @@ def test_doubted_edits_do_not_teach_and_can_be_dropped(tmp_path):
     trainer = Trainer(settings(tmp_path, *options))
     assert sorted(trainer.facts["propagation"]["look again at"]) == slips
     assert trainer.facts["edits"]["doubted and dropped"] == 2
+    told = capsys.readouterr().out
+    assert "% of the cells of 24 edits" in told and "look again at train/" in told
+    assert "2 doubted and dropped" in told and all(name in told for name in slips)
     assert not set(slips) & set(trainer.train.part.ids)
     with EditStore(path, readonly=True) as store:  # a person's word stays
         assert store.current_all()[slips[0]].author == "person"

@@ -108,5 +108,14 @@ def load_edits(
         account["resampled"] += edit.grid != grid
         account["predicted"] += stored.author == PREDICTED
     if not account["used"]:
-        raise UserError(f"{path} holds no edit of an image in {part.name} ({account}); import or draw some")
+        raise UserError(
+            f"{path} holds no edit of an image in {part.name} ({account_text(account)}); "
+            "name the part that was edited with --split, or import or draw some"
+        )
     return maps, account
+
+
+def account_text(account: dict[str, int]) -> str:
+    """What became of a store's edits, in words: "32 used, 3 of unknown images"."""
+    told = [f"{count} {what}" for what, count in account.items() if count]
+    return ", ".join(told) or "none at all"

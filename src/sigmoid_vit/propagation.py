@@ -42,7 +42,18 @@ class Prediction:
     maps: EditMaps  # for images that are edited already, and where the copy is not sure, no edit
     confidence: np.ndarray  # float [n] in 0..1, mean over the cells of the probability of the likelier kind
     doubted: list[int]  # images whose own edits disagree with what the others teach
-    report: dict  # for the person and for config.json
+    report: dict  # for config.json
+
+    @property
+    def says(self) -> str:
+        """The report in a line for the person."""
+        r, agreement = self.report, self.report["agreement"]
+        right, n = agreement["cells right"], agreement["held-out images"]
+        line = (
+            f"{right:.1%} of the cells of {n} edits are predicted right by copies that did not learn them; "
+        )
+        line += f"{r['predicted']} images predicted, {r['not sure']} left out as not sure"
+        return line + "; look again at " * bool(self.doubted) + ", ".join(r["look again at"])
 
 
 @dataclass

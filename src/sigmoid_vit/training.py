@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from sigmoid_vit.config import Settings
 from sigmoid_vit.data import BatchTransform
-from sigmoid_vit.edit_maps import EditMaps, load_edits
+from sigmoid_vit.edit_maps import EditMaps, account_text, load_edits
 from sigmoid_vit.evaluation import predict
 from sigmoid_vit.files import sha256
 from sigmoid_vit.hitl import HITLLoss, Plan, make_plan
@@ -71,7 +71,8 @@ class Trainer:
         plan = make_plan(s, part.labels, self.edits.has_edit)
         self.facts["plan"] = plan.says
         if self.accelerator.is_main_process:
-            print(f"edits: {self.facts.get('edits', 'as the run began')}; {plan.says}")
+            account = self.facts.get("edits")
+            print(f"edits: {account_text(account) if account else 'as the run began'}; {plan.says}")
         self.train = self.train.subset(plan.images)
         return plan, self.edits.subset(plan.images)
 
@@ -85,7 +86,7 @@ class Trainer:
         if a.is_main_process:
             note = f"predicted from {maps.has_edit.sum()} edits, run {s.runs_name}"
             save_predictions(s.edits, self.train, prediction, note, self.weights_sha256)
-            print(f"propagation: {prediction.report}")
+            print(f"propagation: {prediction.says}")
         a.wait_for_everyone()
         self.facts["propagation"] = prediction.report
         return prediction.doubted

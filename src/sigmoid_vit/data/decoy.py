@@ -40,7 +40,7 @@ def stamp_decoys(source: str | Path, out: str | Path, cells: int = 8, seed: int 
     data = ImageFolder(source, val_fraction=0)
     tests = [name for name in ("test", "val") if name in data.part_names]
     if not tests:
-        raise UserError(f"{source} has neither test/ nor val/, so there is nothing to test decoys on")
+        raise UserError(f"{source} has neither test/ nor val/; make one of them, to test decoys on")
     train, test, K = data.train, data.read(tests[0]), len(data.classes)
     random = np.random.default_rng(seed).integers(K, size=len(test))
     parts = {
