@@ -110,7 +110,7 @@ def load_edits(
     if not account["used"]:
         raise UserError(
             f"{path} holds no edit of an image in {part.name} ({account_text(account)}); "
-            "name the part that was edited with --split, or import or draw some"
+            "import or draw some there, or evaluate the part that was edited (evaluate.py --split)"
         )
     return maps, account
 

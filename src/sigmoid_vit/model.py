@@ -121,11 +121,8 @@ class SigmoidViT(VisionTransformer):
         Of the last block, only the tokens that the head reads come back.
         """
         head_rows = self._head_rows() if i == len(self.blocks) - 1 else None
-        run = (
-            partial(checkpoint, run_block)
-            if self.grad_checkpointing and torch.is_grad_enabled()
-            else run_block
-        )
+        checkpointing = self.grad_checkpointing and torch.is_grad_enabled()
+        run = partial(checkpoint, run_block) if checkpointing else run_block
         return run(self.blocks[i], x, edit, record, head_rows)
 
     def _forward_tokens(

@@ -94,6 +94,8 @@ class Teacher:
             maps: edits of the images of `train`.
             taught, images: positions in `train`.
         """
+        if not len(images):
+            return maps.value[:0]
         n, copied = len(taught), copy.deepcopy(self.model)
         settings, part = _teaching(self.settings, n), self.train.subset(taught)
         loss, transform = AlignmentLoss(copied, settings), self.train_transform(n)
