@@ -52,6 +52,11 @@ def wait_for(condition, seconds=60):
         time.sleep(0.02)
 
 
+def all_predicted(page):
+    """From here on two looks at the queue are the same."""
+    wait_for(lambda: page.get("queue").json()["ready"] == 1)
+
+
 def items(page, **params):
     answer = page.get("queue", **params)
     assert answer.status_code == 200
@@ -92,7 +97,7 @@ def test_the_training_command_survives_a_shell(tmp_path):
 
 def test_orders_of_the_queue(page):
     """From the definitions, over all images."""
-    wait_for(lambda: page.get("queue").json()["ready"] == 1)
+    all_predicted(page)
     p, labels = page.session.predictions, page.session.part.labels
     names = [item["id"] for item in items(page, order="name", limit=1000)]
     assert names == sorted(page.session.part.ids, key=lambda name: int(name.split("/")[1]))
@@ -115,6 +120,7 @@ def test_orders_of_the_queue(page):
 
 
 def test_filters_and_pages_of_the_queue(page):
+    all_predicted(page)
     whole = items(page, order="name", limit=1000)
     assert items(page, order="name", offset=20, limit=7) == whole[20:27]
     assert items(page, order="name", offset=129) == whole[129:]
