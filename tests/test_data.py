@@ -165,6 +165,24 @@ def test_folder_lists_nested_and_hidden_files(tmp_path):
     assert len(data.train.prepare((8, 8))) == 5
 
 
+def test_masks_beside_the_images_are_no_images(tmp_path, capsys):
+    make_folder(tmp_path, {"cat": 3, "dog": 2}, suffix=".jpg")
+    cat, mask = tmp_path / "train/cat", np.zeros((12, 10), np.uint8)
+    mask[3:6, 2:8] = 255
+    Image.fromarray(mask).save(cat / "00.png")  # beside 00.jpg
+    Image.fromarray(mask).save(cat / "01_mask.jpg")  # beside 01.jpg
+    images = {"00.jpg", "01.jpg", "02.jpg"}
+    Image.fromarray(mask).save(cat / "alone.png")
+    Image.fromarray(mask).save(cat / "lone_mask.png")
+    (cat / "02.png").write_bytes(b"damaged")  # told when it is read
+    Image.fromarray(np.arange(120, dtype=np.uint8).reshape(12, 10)).save(cat / "01.png")  # grey, not a mask
+    data = load_data("folder", tmp_path, val_fraction=0)
+    found = {Path(name).name for name in data.train.ids if "/cat/" in name}
+    assert found == images | {"alone.png", "lone_mask.png", "02.png", "01.png"}
+    assert "2 masks beside their images" in capsys.readouterr().err
+    assert data.train.labels.tolist() == [0] * 7 + [1] * 2
+
+
 def test_folder_uses_its_own_val_and_opens_test_only_when_asked(tmp_path, monkeypatch):
     for part in ("train", "val", "test"):
         make_folder(tmp_path, {"a": 3, "b": 3}, part)

@@ -183,8 +183,16 @@ def test_masks_beside_the_images(folder):
         assert np.array_equal(value > 0, block(0, 2, 0, 3, (4, 6), True, bool)) and value.max() == np.float32(
             0.7
         )
-        assert [Path(path).name for path in account.among_images] == ["a_mask.png", "b.png"]
-        assert "moved to a folder of their own: 2 (" in account.text()
+        assert account.images == 6 and account.among_images == []
+
+
+def test_heat_maps_beside_the_images_are_told_of(folder):
+    heat = np.repeat(np.arange(W, dtype=np.uint8)[None] * 8, H, axis=0)
+    save(folder / "train/cat/b.png", heat)
+    account, edits = run_import(folder, "masks", mask_edit="soft")
+    assert list(edits) == ["train/cat/b.jpg"]
+    assert account.images == 7 and [Path(path).name for path in account.among_images] == ["b.png"]
+    assert "named <stem>_mask or put into another folder: 1 (" in account.text()
 
 
 def test_kinds_of_mask_files(tmp_path):

@@ -1,13 +1,14 @@
 """`folder`: the user's own images in train/<class>/ and, if there are any, val/ and test/ (or test_*/)."""
 
 import os
+import sys
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from sigmoid_vit.data.images import listed
+from sigmoid_vit.data.images import BadImage, listed, open_image
 from sigmoid_vit.data.module import DataModule, check_same_classes
 from sigmoid_vit.data.part import Part
 from sigmoid_vit.errors import UserError
@@ -16,7 +17,10 @@ LEFT_BEHIND = ("thumbs.db", "desktop.ini", "__macosx")  # by file managers, besi
 
 
 class ImageFolder(DataModule):
-    """A folder per part, in it a folder per class; images may lie in further folders inside a class."""
+    """A folder per part, in it a folder per class; images may lie in further folders inside a class.
+
+    Masks that lie beside their images (7_mask.png, or a black-and-white 7.png, beside 7.jpg) are no images.
+    """
 
     options: ClassVar[dict] = {"train": str}
 
@@ -50,6 +54,12 @@ class ImageFolder(DataModule):
         if stray:
             raise UserError(f"images outside any class folder, move them into one: {listed(stray)}")
         files = {class_name: _files(folder / class_name) for class_name in classes}
+        masks = [path for found in files.values() for path in _masks(found)]
+        if masks:
+            print(f"{folder}: {len(masks)} masks beside their images ({listed(masks, 3)})", file=sys.stderr)
+            files = {
+                name: [path for path in found if path not in set(masks)] for name, found in files.items()
+            }
         empty = [folder / class_name for class_name in classes if not files[class_name]]
         if empty:
             raise UserError(f"class folders without images, fill or remove them: {listed(empty)}")
@@ -83,3 +93,25 @@ def _files(folder: Path) -> list[Path]:
         folders[:] = filter(_visible, folders)
         files += [Path(where, name) for name in names if _visible(name)]
     return sorted(files)
+
+
+def _masks(files: list[Path]) -> list[Path]:
+    """Those of the files that are the mask of another one: by their name, or by name and black-and-white."""
+    images = {path.with_suffix("") for path in files if not path.stem.endswith("_mask")}
+    photos = {path.with_suffix("") for path in files if path.suffix.lower() != ".png"}
+
+    def is_mask(path: Path) -> bool:
+        bare = path.with_suffix("")
+        if path.stem.endswith("_mask"):
+            return bare.with_name(bare.name.removesuffix("_mask")) in images
+        return path.suffix.lower() == ".png" and bare in photos and _black_and_white(path)
+
+    return [path for path in files if is_mask(path)]
+
+
+def _black_and_white(path: Path) -> bool:
+    try:
+        with open_image(path) as image:
+            return image.mode in ("1", "L", "P") and image.convert("L").getcolors(2) is not None
+    except BadImage:  # told when the part is prepared
+        return False

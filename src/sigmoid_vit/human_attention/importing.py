@@ -42,7 +42,7 @@ class Account:
     replaced: list[str] = field(default_factory=list)  # edited images that had an edit in the store
     resized: list[str] = field(default_factory=list)  # with a map of another size than the image
     unknown: list[str] = field(default_factory=list)  # names in the source that belong to no image
-    among_images: list[str] = field(default_factory=list)  # masks that the data set takes for images
+    among_images: list[str] = field(default_factory=list)  # maps that the data set takes for images
     without: dict[str, list[str]] = field(default_factory=lambda: {reason: [] for reason in COUNTED})
 
     def text(self) -> str:
@@ -55,7 +55,7 @@ class Account:
             ("masks of another size than their image, stretched over the whole of it", self.resized),
             ("names in the source that belong to no known image (test parts stay closed)", self.unknown),
             (
-                "masks that the data set takes for images, to be moved to a folder of their own",
+                "maps taken for images of the data set, to be named <stem>_mask or put into another folder",
                 self.among_images,
             ),
         ]

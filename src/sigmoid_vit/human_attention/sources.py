@@ -28,7 +28,7 @@ class Source:
     read: Callable[[int], np.ndarray | None]  # float32 [h, w] in 0..1 over the whole of image i, None without
     where: str  # what was searched, for the sentence that nothing was found
     unknown: list[str] = field(default_factory=list)  # names in the source that belong to no image
-    among_images: list[str] = field(default_factory=list)  # masks that the data set takes for images
+    among_images: list[str] = field(default_factory=list)  # maps that the data set takes for images
 
 
 def open_source(
