@@ -609,6 +609,9 @@ def test_a_queue_of_200_images(editor, visit):
     shows(page, "#queue-state", "^100 images$")
     page.fill("#search", "01")
     shows(page, "#queue-state", r"^1\d images$")
+    page.fill("#search", "/001.png")
+    page.select_option("#class-filter", "0")
+    shows(page, "#queue-state", "^1 image$")
     page.fill("#search", "nothing of that name")
     shows(page, "#queue-state", "No image matches")
 

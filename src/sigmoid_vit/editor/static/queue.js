@@ -77,7 +77,7 @@ export class Queue {
     const { progress, total, ready } = this.answer;
     $("progress-text").textContent = t("progress", progress);
     Object.assign($("progress-bar"), { max: progress.images, value: progress.done + progress.skipped });
-    const states = [total || ready < 1 ? t("matches", { total }) : t("no_matches")];
+    const states = [total || ready < 1 ? t(total === 1 ? "match" : "matches", { total }) : t("no_matches")];
     if (ready < 1) states.push(t("computing", { percent: Math.floor(100 * ready) }));
     $("queue-state").textContent = states.join(" · ");
     const focused = $("items").querySelector(":focus");
