@@ -141,7 +141,11 @@ def show(run: str, height: int = 900, address: str | None = None, **options) -> 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family)
+        listener = socket.create_server((host, port), family=family)
+        # each connection inherits it: head and body of an answer are two writes, and the second would wait
+        # for the browser to acknowledge the first, 40 ms
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listener
     except OSError as error:
         raise UserError(
             f"port {port} of {host} cannot be used ({error.strerror or error}); if another editor has it, "
