@@ -160,12 +160,14 @@ SAVER = """
     const log = [];
     const kept = { text: a.kept ?? null };
     const answers = [...a.answers];
+    let absent = a.absent; // id of an image that is not there
     const store = { read: () => kept.text, write: (text) => { kept.text = text; } };
     const saver = new m.Saver(store, {
       send: async (change) => {
         log.push(["send", change.name, change.client_id, change.base, change.target ?? null,
           JSON.parse(kept.text).length]);
         await new Promise((resolve) => setTimeout(resolve, 5));
+        if (change.id === absent) throw { status: a.status };
         const answer = answers.shift();
         if (answer.status !== undefined) throw answer;
         return answer;
@@ -265,26 +267,28 @@ def test_a_hopeless_save_does_not_hold_up_the_others(run):
 
 
 def test_a_draft_is_of_an_image_and_not_of_its_position(run):
-    """Only the image of the draft's id is offered it; where that one is gone, the draft waits for it."""
+    """Only the image of the draft's id is offered it; where that one is absent, the others go first."""
     ids = ["val/a/1.png", "val/a/10.png", "__proto__", "val/鳥 <b>\"'&.png"]
     kept = [{"id": name, "name": name, "client_id": f"c{i}", "base": None} for i, name in enumerate(ids)]
     script = f"""{SAVER}
         const offered = ["val/a/1.png", "val/a/2.png", "1.png", "0", "", "__proto__", "constructor"]
           .map((id) => saver.waiting(id)?.client_id ?? null);
         saver.resume();
-        for (let i = 0; i < 200 && log.filter(([what]) => what === "acknowledged").length < 3; i++) {{
+        const acknowledged = () => log.filter(([what]) => what === "acknowledged").map((line) => line[1]);
+        for (let i = 0; i < 400 && acknowledged().length < 3; i++) {{
           await new Promise((resolve) => setTimeout(resolve, 5));
         }}
-        const sent = log.filter(([what]) => what === "send").map((line) => line[1]);
-        return [offered, sent, JSON.parse(kept.text)];
+        const left = JSON.parse(kept.text);
+        absent = null; // it is there again
+        await settled();
+        return [offered, acknowledged(), left, kept.text];
     """
-    answers = [{"status": 410}, *({"revision": revision} for revision in (1, 2, 3))]
-    offered, sent, left = run("saver", script, {"answers": answers, "kept": json.dumps(kept)})
-    assert offered == ["c0", None, None, None, None, "c2", None]
-    assert sent == ids and left == kept[:1]
-    script = f"{SAVER} saver.resume(); await settled(); return [log[1].slice(0, 3), kept.text];"
-    facts = {"answers": [{"revision": 4}], "kept": json.dumps(left)}
-    assert run("saver", script, facts) == [["send", "val/a/1.png", "c0"], "[]"]
+    for status in (410, 424):
+        answers = [{"revision": revision} for revision in (1, 2, 3, 4)]
+        facts = {"answers": answers, "kept": json.dumps(kept), "absent": ids[0], "status": status}
+        offered, done, left, at_last = run("saver", script, facts)
+        assert offered == ["c0", None, None, None, None, "c2", None]
+        assert done == [*ids[1:], ids[0]] and left == kept[:1] and at_last == "[]"
 
 
 def test_drafts_are_kept_apart_by_what_is_edited(run):

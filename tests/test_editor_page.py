@@ -272,10 +272,16 @@ def test_two_tabs_in_conflict(editor, visit, name, choice):
     is_saved(first, 1)
     paint(second, (3, 3), (3, 4))
     second.locator("#conflict").wait_for()
-    shows(second, "#theirs-caption", r"first author, .*, revision \d+$")
+    shows(second, "#conflict-image", f"/{name}$")
+    shows(
+        second,
+        "#theirs-caption",
+        r"first author, .*, revision \d+\s+edited cells: 1\s+all layers\s+all heads",
+    )
+    shows(second, "#mine-caption", r"edited cells: 2\s+all layers")
     second.keyboard.press("Escape")  # nothing is decided in passing
-    drawn = [second.locator(f"#{id}").evaluate("it => it.toDataURL()") for id in ("mine", "theirs")]
-    assert drawn[0] != drawn[1]
+    images = "['mine', 'theirs'].map((id) => document.querySelector(`#${id} canvas`).toDataURL())"
+    second.wait_for_function(f"() => new Set({images}).size === 2")
     assert marked(stored(editor, name)) == [(1, 1)]
     second.locator(choice).click()
     if choice == "#keep-mine":
@@ -288,6 +294,104 @@ def test_two_tabs_in_conflict(editor, visit, name, choice):
         paint(second, (5, 5))
         is_saved(second, 2)
         assert marked(stored(editor, name)) == [(1, 1), (5, 5)]
+
+
+def test_a_file_that_is_away_for_a_while_loses_nothing(run, editor, visit):
+    page, file = visit(editor, "071.png"), run.folder.parent / f"data/test/{BIRD}/071.png"
+    file.rename(file.with_suffix(".away"))
+    paint(page, (2, 2))
+    shows(page, "#saved", "^NOT SAVED: the file of .*/071.png cannot be read.* The change is kept")
+    open_image(page, "072.png")
+    paint(page, (1, 1))  # is saved meanwhile
+    while stored(editor, "072.png") is None:
+        page.wait_for_timeout(20)
+    shows(page, "#saved", "^NOT SAVED: .*/071.png")
+    open_image(page, "071.png")
+    shows(page, "#stage-message", "could not be loaded")
+    assert not page.locator("#true-class").is_visible() and not page.locator("#canvas").is_visible()
+    assert page.locator("#skip").evaluate("it => it.inert") and page.locator("#next").is_enabled()
+    page.keyboard.press("1")  # does no harm
+    file.with_suffix(".away").rename(file)
+    shows(page, "#saved", "^saved")
+    page.locator("#next").click()
+    open_image(page, "071.png")
+    shows(page, "#edited-count", "^edited cells: 1$")
+    assert marked(stored(editor, "071.png")) == [(2, 2)]
+
+
+def test_the_scope_of_an_image_is_not_that_of_the_next(editor, visit):
+    first, second = visit(editor, "073.png"), visit(editor)
+    paint(first, (1, 1))
+    first.select_option("#scope-layers", "0")
+    is_saved(first, 1)
+    open_image(second, "073.png")
+    assert second.locator("#scope-layers").input_value() == "0"
+    for page, layers in ((second, "all"), (first, "0")):  # who chose a scope keeps it
+        open_image(page, "074.png")
+        assert page.locator("#scope-layers").input_value() == layers
+
+
+def test_a_note_waits_for_its_edit(editor, visit):
+    page = visit(editor, "075.png")
+    page.fill("#note", "scratch at the rim")
+    open_image(page, "076.png")
+    assert page.locator("#note").input_value() == ""
+    page.reload()
+    open_image(page, "075.png")
+    assert page.locator("#note").input_value() == "scratch at the rim"
+    paint(page, (1, 1))
+    is_saved(page, 1)
+    assert stored(editor, "075.png").note == "scratch at the rim"
+    open_image(page, "076.png")
+    page.fill("#note", "out of focus")
+    page.keyboard.press("Tab")
+    page.locator("#skip").click()
+    assert page.locator("#skip-reason").input_value() == "out of focus"
+    page.locator("#skip-dialog .primary").click()
+    open_image(page, "076.png")
+    shows(page, "#image-status", "^skipped: out of focus$")
+    assert page.locator("#note").input_value() == ""  # the reason is no note on an edit
+    paint(page, (1, 1))
+    is_saved(page, 1)
+    assert stored(editor, "076.png").note == ""
+
+
+def test_undo_pressed_quickly_goes_back_as_often(editor, visit):
+    page = visit(editor, "077.png")
+    for count, where in enumerate([(1, 1), (2, 3), (4, 1)], 1):
+        paint(page, where)
+        is_saved(page, count)
+    page.reload()
+    shows(page, "#edited-count", "^edited cells: 3$")
+    for _ in range(3):
+        page.keyboard.press("Control+z")
+    shows(page, "#edited-count", "^edited cells: 0$")
+
+
+def test_the_cell_cursor_stays_in_sight(editor, visit):
+    page = visit(editor, "078.png")
+    for _ in range(8):
+        page.keyboard.press("+")
+    for _ in range(GRID):
+        page.keyboard.press("ArrowRight")
+    page.locator("#announce", has_text=f"column {GRID}").wait_for(state="attached")
+    box = page.locator("#canvas").bounding_box()
+    page.mouse.move(box["x"] + box["width"] - 28, box["y"] + box["height"] / 2)
+    shows(page, "#readout", f"column {GRID}:")
+
+
+@pytest.mark.parametrize("size", [(390, 844), (844, 390), (820, 1180)])
+def test_nothing_covers_the_cells_of_a_small_screen(editor, visit, size):
+    page = visit(
+        editor, "079.png", viewport=dict(zip(("width", "height"), size, strict=True)), has_touch=True
+    )
+    page.keyboard.press("p")  # its hint is shown
+    page.locator("#fill").wait_for()
+    page.locator("#canvas").scroll_into_view_if_needed()
+    assert page.locator("#canvas").bounding_box()["height"] > 220
+    on_top = "(points) => points.map(([x, y]) => document.elementFromPoint(x, y)?.id)"
+    points = [cell(page, row, column) for row in range(GRID) for column in range(GRID)]
+    assert set(page.evaluate(on_top, points)) == {"canvas"}
 
 
 def test_zooming_and_moving_change_no_number(editor, visit):
@@ -614,6 +718,27 @@ def test_a_queue_of_200_images(editor, visit):
     shows(page, "#queue-state", "^1 image$")
     page.fill("#search", "nothing of that name")
     shows(page, "#queue-state", "No image matches")
+
+
+def test_no_image_is_missed_while_others_are_done(run, visit, tmp_path):
+    editor = Editor(run.folder, tmp_path / "edits.sqlite", "test").start()
+    page = visit(editor)
+    page.select_option("#order", "name")
+    page.select_option("#status-filter", "todo")
+    shows(page, "#queue-state", "^200 images$")
+    page.locator("#items button").first.click()
+    names = []
+    for _ in range(3):
+        names.append(page.locator("#items button[aria-current=true]").get_attribute("title"))
+        shows(page, "#image-name", re.escape(names[-1]))
+        paint(page, (1, 1))
+        page.keyboard.press("Control+Enter")
+        page.locator(f"#image-name:not(:text-is('{names[-1]}'))").wait_for()
+    shows(page, "#queue-state", "^197 images$")
+    page.locator("#items li").last.scroll_into_view_if_needed()
+    page.locator("#items li:nth-child(200)").wait_for(state="attached")
+    assert len(set(page.locator("#items button").evaluate_all("all => all.map((it) => it.title)"))) == 200
+    editor.kill()
 
 
 def test_japanese(editor, visit):

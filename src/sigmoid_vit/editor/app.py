@@ -9,7 +9,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 
@@ -37,8 +37,10 @@ def create_app(session: Session, policy: Policy, root_path: str = "") -> Starlet
         Mount("/static", StaticFiles(directory=STATIC, check_dir=False)),
         Mount("/api", api, middleware=inner),
     ]
-    if root_path.strip("/"):
-        routes.append(Mount(f"/{root_path.strip('/')}", routes=list(routes)))
+    if prefix := root_path.strip("/"):
+        below = f"{prefix.split('/')[-1]}/"  # relative, as only the browser knows whether it came by https
+        add_slash = Route(f"/{prefix}", lambda request: RedirectResponse(below))
+        routes += [add_slash, Mount(f"/{prefix}", routes=list(routes))]
     app = Starlette(
         routes=routes,
         middleware=[Middleware(Guard, policy=policy)],
@@ -67,11 +69,11 @@ def _http_error(request: Request, error: HTTPException) -> Response:
 
 def _bad_image(request: Request, error: BadImage) -> Response:
     print(f"error: {error}", file=sys.stderr)
-    return refusal(404, "the file of this image cannot be read; the terminal says why")
+    return refusal(424, "the file of this image cannot be read; the terminal says why")
 
 
 def _conflict(request: Request, error: Conflict) -> Response:
-    names = ("revision", "author", "created", "deleted", "note")
+    names = ("revision", "author", "created", "deleted", "note", "layers", "heads", "queries")
     theirs = error.theirs and {name: getattr(error.theirs, name) for name in names}
     return refusal(409, str(error), theirs=theirs)
 

@@ -35,7 +35,8 @@ async def predict(request: Request) -> Response:
     value, edited = p.grid_of(body, s.predictor.grid)
     edit = AttentionEdit(torch.tensor(value)[None], torch.tensor(edited)[None], **_scope(request, s))
     probabilities = await run_in_threadpool(s.predictor.edited, k, edit)
-    return Answer(answered(probabilities, s.part.labels[k]))
+    unedited = await run_in_threadpool(s.predictor.unedited, k)
+    return Answer(answered(probabilities, unedited, s.part.labels[k]))
 
 
 def save(request: Request, s: Session, k: int, body: bytes) -> StoredEdit:

@@ -49,7 +49,7 @@ def queue(request: Request) -> Response:
         p.optional_number(request, "class", None, high=len(s.classes) - 1),
         p.text(request, "search"),
         p.choice(request, "status", ("all", *STATUSES)),
-        p.optional_number(request, "offset", 0),
+        p.optional_number(request, "after", None, high=len(s.part) - 1),
         p.optional_number(request, "limit", 100, low=1, high=PAGE),
     )
     return Answer(page)
@@ -57,18 +57,21 @@ def queue(request: Request) -> Response:
 
 def describe(request: Request) -> Response:
     s, k = _image(request)
-    newest, current, warning = s.edits.look(k)
+    newest, current = s.edits.look(k)
+    unedited = s.predictor.unedited(k)
+    is_other = newest is not None and not newest.deleted and current is None
     answer = {
         "k": k,
         "id": s.part.ids[k],
         "label": int(s.part.labels[k]),
-        **answered(s.predictor.unedited(k), s.part.labels[k]),
+        **answered(unedited, unedited, s.part.labels[k]),
         "size": s.images.shown_size(k),
         "newest": newest and newest.revision,
         "edit": current and _described(current, s.predictor.grid),
+        "of_another_image": {"revision": newest.revision, "author": newest.author} if is_other else None,
         "status": s.edits.status[k],
     }
-    return Answer(answer | ({"warning": warning} if warning else {}))
+    return Answer(answer)
 
 
 def edit(request: Request) -> Response:
@@ -129,11 +132,13 @@ def export(request: Request) -> Response:
     return FileResponse(file, media_type="application/zip", filename="edits.zip", background=remove)
 
 
-def answered(probabilities: Tensor, label: int) -> dict:
-    """The most probable classes of probabilities [K], and the probability of the true one."""
-    top = probabilities.topk(min(TOP, len(probabilities)))
-    pairs = zip(top.indices.tolist(), top.values.tolist(), strict=True)
-    return {"top": [{"class": i, "p": p} for i, p in pairs], "p_true": probabilities[label].item()}
+def answered(probabilities: Tensor, unedited: Tensor, label: int) -> dict:
+    """The likeliest classes of probabilities [K], and behind them the true and the unedited first class."""
+    ranked = probabilities.argsort(descending=True, stable=True).tolist()
+    wanted = {*ranked[:TOP], int(label), int(unedited.argmax())}
+    pairs = zip(probabilities.tolist(), unedited.tolist(), strict=True)
+    rows = [{"class": i, "p": p, "before": before} for i, (p, before) in enumerate(pairs) if i in wanted]
+    return {"top": sorted(rows, key=lambda row: ranked.index(row["class"]))}
 
 
 def _described(edit: StoredEdit, grid: tuple[int, int]) -> dict:

@@ -1,6 +1,8 @@
 """What one editor works with: a run, a part of its data set, and the store its edits go to."""
 
 import getpass
+import hashlib
+import json
 import re
 import shlex
 import threading
@@ -75,7 +77,7 @@ class Session:
 
     def __init__(self, options: EditorOptions, owner: str = "") -> None:
         self.options, self.author, run = options, options.author, Run(options.run)
-        self.run_name, self.classes = run.folder.resolve().name, run.classes
+        self.run_folder, self.classes = run.folder.resolve(), run.classes
         data = run.open_data(options.dataset_path)
         self.part, model = data.part(options.split), run.load_model()
         model.to("cuda" if torch.cuda.is_available() else "cpu")
@@ -96,7 +98,8 @@ class Session:
     def facts(self) -> dict:
         """What the page needs to know before it shows the first image."""
         return {
-            "run": self.run_name,
+            "run": self.run_folder.name,
+            "work": self._work_id(),
             "split": self.options.split,
             "classes": self.classes,
             "grid": self.predictor.grid,
@@ -129,6 +132,11 @@ class Session:
             self._background.join()
         self.predictor.close()
         self.edits.store.close()
+
+    def _work_id(self) -> str:
+        """Names what is worked on, whatever way its paths are spelled: changes not yet saved belong to it."""
+        what = [self.run_folder, self.edits.store.path, self.options.split, self.predictor.grid]
+        return hashlib.sha256(json.dumps(what, default=str).encode()).hexdigest()[:16]
 
     def _work(self) -> None:
         self.edits.check_images(self._stop)

@@ -46,25 +46,21 @@ class SplitEdits:
                 return
             revision = self._revision[i]
             try:
-                _, current, _ = self.look(i)
+                _, current = self.look(i)
             except BadImage:  # no readable file: the edit is all there is
                 continue
             with self._lock:
                 if current is None and self._revision[i] == revision:
                     self.status[i] = "todo"
 
-    def look(self, i: int) -> tuple[StoredEdit | None, StoredEdit | None, str | None]:
-        """The newest revision of image i, its current edit, and a warning where they are of different images.
+    def look(self, i: int) -> tuple[StoredEdit | None, StoredEdit | None]:
+        """The newest revision of image i and its current edit.
 
         A deleted edit, and one that was made of a file with another SHA-256, is no current edit.
         """
         newest = self._newest(i)
-        if newest is None or newest.deleted:
-            return newest, None, None
-        if newest.image_sha256 != self.images.sha256(i):
-            warning = f"revision {newest.revision} by {newest.author} was made of another image of this name"
-            return newest, None, f"{warning}; it stays in the history, and an edit saved now comes after it"
-        return newest, newest, None
+        is_current = newest and not newest.deleted and newest.image_sha256 == self.images.sha256(i)
+        return newest, newest if is_current else None
 
     def history(self, i: int) -> list[StoredEdit]:
         """All revisions of image i, oldest first; a name that is no valid text is in no store."""
@@ -101,9 +97,11 @@ class SplitEdits:
             raise
         except UserError:
             newest = self._newest(i)
-            if newest and newest.deleted and newest.revision != base:  # somebody else deleted it
+            if not (newest and newest.deleted):
+                raise
+            if newest.revision != base:  # somebody else deleted it
                 raise Conflict(newest, newest) from None
-            raise
+            return newest  # and the person knows
 
     def restore(self, i: int, revision: int, author: str, base: int | None, client_id: str) -> StoredEdit:
         """Make an earlier revision the newest again; a predicted edit stays a predicted one."""

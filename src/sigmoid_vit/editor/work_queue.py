@@ -30,21 +30,27 @@ class WorkQueue:
         self._by_name = np.array(sorted(range(len(part)), key=lambda i: _natural(part.ids[i])), dtype=int)
 
     def page(
-        self, order: str, class_index: int | None, search: str, status: str, offset: int, limit: int
+        self, order: str, class_index: int | None, search: str, status: str, after: int | None, limit: int
     ) -> dict:
-        """The matching images from `offset` on, at most `limit`, and how far the work has come."""
-        positions = self._ordered(order)
-        if class_index is not None:
-            positions = positions[self.part.labels[positions] == class_index]
-        if status != "all":
-            positions = [i for i in positions if self.edits.status[i] == status]
-        if search:
-            positions = [i for i in positions if search.lower() in self._names[i]]
+        """How many images match, how far the work has come, and at most `limit` of the matching images.
+
+        They are the first ones, or the first ones behind image `after`, which need not match (any more): so
+        no image is missed when others stop matching while a person works down the list.
+        """
+        positions = self._ordered(order).tolist()
+        first = positions.index(after) + 1 if after in positions else 0
+        search = search.lower()
+
+        def matches(i: int) -> bool:
+            is_class = class_index is None or self.part.labels[i] == class_index
+            return is_class and status in ("all", self.edits.status[i]) and search in self._names[i]
+
+        found = [place for place, i in enumerate(positions) if matches(i)]
         return {
-            "total": len(positions),
+            "total": len(found),
             "ready": self.predictions.ready,
             "progress": self._progress(),
-            "items": [self.item(int(i)) for i in positions[offset : offset + limit]],
+            "items": [self.item(positions[place]) for place in found if place >= first][:limit],
         }
 
     def item(self, i: int) -> dict:

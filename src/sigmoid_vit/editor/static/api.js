@@ -34,9 +34,7 @@ async function request(path, params, as, seconds, options = {}) {
   try {
     answer = await fetch(address, { ...options, headers, signal, cache: "no-store", credentials: "omit" });
     if (answer.ok) return await answer[as]();
-  } catch {
-    throw failure(0);
-  }
+  } catch { throw failure(0); }
   const facts = await answer.json().catch(() => null);
   throw failure(facts?.error ? answer.status : 0, facts); // 0: another program answers here
 }
@@ -51,8 +49,8 @@ export function post(path, params, content) {
   return request(path, params, "json", 20, { method: "POST", body });
 }
 
-/** An error in the person's words. */
-export function errorText({ status, message }) {
-  const names = { 0: "no_answer", 401: "token_wrong", 409: "conflict" };
-  return status in names ? t(names[status]) : message;
+/** An error in the person's words; `id` of the image it is about. */
+export function errorText({ status, message }, id = "") {
+  const names = { 0: "no_answer", 401: "token_wrong", 409: "conflict", 424: "unreadable", 507: "disk" };
+  return status in names ? t(names[status], { id }) : message;
 }

@@ -14,10 +14,10 @@ const scopeOf = (facts) =>
   Object.fromEntries(["layers", "heads", "queries"].map((name) => [name, String(facts[name] ?? "all")]));
 
 export class Editor {
-  /** @param work names run, split, store and grid; drafts: see openDrafts */
+  /** @param work names the run, the split and the store; drafts: see openDrafts */
   constructor(session, work, drafts) {
     Object.assign(this, { session, work, k: null, grid: null, point: null, polygon: [], query: "cls" });
-    Object.assign(this, { scope: scopeOf(session.scope), note: "" });
+    Object.assign(this, { chosenScope: scopeOf(session.scope), steps: Promise.resolve() });
     this.brush = { tool: "set", target: 0, size: 1, softness: 0 };
     this.snapshots = new Map(); // revision, or client id until it has one -> {grid, scope, note}
     this.view = new View($("canvas"), this);
@@ -36,13 +36,14 @@ export class Editor {
       const info = await get(`images/${k}`);
       const waiting = this.saver.waiting(info.id, pending);
       const grid = waiting ? this.#gridOf(waiting) : await this.#fetchGrid(k, info.edit?.revision);
-      const picture = await createImageBitmap(await get(`images/${k}/picture`, {}, "blob"));
-      return { info, waiting, grid, picture, after: info, ...(await this.#fetchMaps(k)) };
+      const maps = await this.#fetchMaps(k);
+      return { info, waiting, grid, picture: await this.#fetchPicture(k), top: info.top, ...maps };
     });
     if (k !== this.k || this.grid) return;
     const { waiting, ...shown } = found ?? { picture: null };
     Object.assign(this, shown);
     this.view.fit();
+    page.showImage(Boolean(found), this.queue.nameOf(k));
     if (!found) return;
     const { info } = this;
     this.undo = this.#keptUndo(info.id);
@@ -51,9 +52,10 @@ export class Editor {
     this.show(this.#facts(info));
     this.predict();
     this.loadHistory();
-    this.#say(info.warning ?? "");
+    this.#say(info.of_another_image ? t("of_another_image", info.of_another_image) : "");
   }
 
+  async #fetchPicture(k) { return createImageBitmap(await get(`images/${k}/picture`, {}, "blob")); }
   /** The network's own attention as chosen: `own`, where strokes start, and `shown`, which may be rollout. */
   async #fetchMaps(k) {
     const params = { ...valuesOf($("look")), query: this.query };
@@ -62,7 +64,6 @@ export class Editor {
     const [own, shown = own] = await Promise.all([...new Set(["sigmoid", params.view])].map(fetchMap));
     return { own, shown };
   }
-
   /** Layer, head, map or query changed. */
   async changeMap(query = this.query) {
     this.query = query;
@@ -72,7 +73,6 @@ export class Editor {
   }
 
   get isStroke() { return !["view", "inside", "outside"].includes(this.brush.tool); }
-
   setBrush(facts) {
     Object.assign(this.brush, facts);
     this.show("tool" in facts ? { polygon: [] } : {});
@@ -90,7 +90,6 @@ export class Editor {
     this.show({}, page.showGrid);
     this.predict();
   }
-
   /** Keep the stroke, or take it back. */
   endStroke(isKept = true) {
     const before = this.stroke?.before;
@@ -98,7 +97,6 @@ export class Editor {
     if (before && !isKept) this.grid = before;
     if (before) this.#saveIfChanged(before);
   }
-
   /** A click, or Enter on the cell cursor: paint, add a corner, or look from a patch, as the tool says. */
   act(point) {
     if (!this.grid || !point) return;
@@ -109,7 +107,6 @@ export class Editor {
     } else if (this.brush.tool !== "view") this.show({ polygon: [...this.polygon, point] });
     else if (cell >= 0) this.changeMap(String(cell));
   }
-
   /** Close the polygon and fill it. */
   fill() {
     if (this.polygon.length < 3) return;
@@ -123,13 +120,13 @@ export class Editor {
     this.predict();
     this.show();
   }
-
-  /** The scope or the note changed: an edit that is there is saved with it. */
+  /** The note changed, or the scope, for the next images as well: an edit that is there is saved with it. */
   revise(facts) {
+    if (facts.scope) this.chosenScope = facts.scope;
     this.show(facts);
     if (this.grid?.count) this.change("edit");
+    else if (this.grid && "note" in facts) this.#keepNote(this.info.id, facts.note);
   }
-
   /** Go back to a revision, a change on its way, or null: no edit; `by`: a step of undo (-1) or redo (1). */
   async restore(target, by = 0) {
     const { undo, stroke } = this;
@@ -140,21 +137,22 @@ export class Editor {
     Object.assign(this, kept, { grid });
     this.change(target === null ? "delete" : "restore", { target }, !by);
   }
-  step(by) { if (this.grid && this.undo.peek(by) !== undefined) this.restore(this.undo.peek(by), by); }
+  step(by) {
+    const isThere = () => this.grid && this.undo.peek(by) !== undefined;
+    this.steps = this.steps.then(() => isThere() && this.restore(this.undo.peek(by), by));
+  }
 
   async skip() {
     const { k } = this;
-    const reason = this.grid && (await page.askReason());
+    const reason = this.grid && (await page.askReason(this.grid.count ? "" : this.note));
     if (!reason || k !== this.k) return;
     this.change("skip", { reason });
     await this.next();
   }
-
   async next() {
     const k = await this.queue.next();
     return k === null ? this.#say(t("queue_end")) : this.open(k);
   }
-
   /** Ask for the prediction, one request at a time: what changes meanwhile is asked for after the answer. */
   async predict() {
     $("stale").textContent = t("stale");
@@ -166,29 +164,28 @@ export class Editor {
       const { k, grid, scope } = this;
       const answer = await post(`images/${k}/predict`, scope, grid.bytes).catch((error) => ({ error }));
       if (k !== this.k || this.isStale) continue;
-      if (!answer.error) this.after = answer;
+      if (!answer.error) this.top = answer.top;
       $("stale").textContent = answer.error ? t("prediction_failed", { error: errorText(answer.error) }) : "";
-      page.showPrediction(this.info, this.after, this.session.classes);
+      page.showPrediction(this.info.label, this.top, this.session.classes);
     }
     this.isPredicting = false;
   }
-
   /** Save a change of any `kind` the server takes: a state for undo unless it is a step of undo or redo. */
   change(kind, facts = {}, isState = true) {
     if (!this.grid) return;
     if (kind === "delete" || kind === "skip") this.grid = new Grid(this.session.grid);
     const { grid, scope, note, undo, info: { id } } = this;
-    const author = $("author").value.trim() || this.session.author;
+    const author = ($("author").validity.valid && $("author").value.trim()) || this.session.author;
     const params = kind === "edit" ? { author, ...scope, note } : { author };
     const change = { kind, id, params, base: undo.newest ?? null, grid: Array.from(grid.bytes), ...facts };
     const clientId = this.saver.add(change);
     this.snapshots.set(clientId, { grid: grid.copy(), scope, note });
     if (isState) undo.push(kind === "delete" ? null : clientId);
+    if (["edit", "skip"].includes(kind)) this.#keepNote(id, "");
     this.#keepUndo(id, undo);
     this.predict();
     this.show();
   }
-
   /** For the saver, as are the next three: see there. */
   async send({ kind, id, params, grid, reason, target, base, client_id }) {
     const k = await this.queue.find(id);
@@ -213,7 +210,6 @@ export class Editor {
     if (kind !== "edit") this.predict(); // the scope may be another one
     this.loadHistory();
   }
-
   /** What was painted stays on the screen. */
   refused({ id, kind }) { if (id === this.info?.id && kind !== "edit") this.open(this.k); }
 
@@ -223,50 +219,51 @@ export class Editor {
   }
 
   async #resolve(id, theirs) {
-    const [k, { grid }] = [await this.queue.find(id).catch(() => null), this.session];
-    const own = k === this.k && this.grid ? this.own : new Grid(grid).value;
-    const revision = theirs?.deleted ? null : theirs?.revision;
-    const other = await this.#fetchGrid(k, revision).catch(() => new Grid(grid));
-    const mine = this.#gridOf(this.saver.waiting(id));
-    const keep = await page.askConflict(mine.over(own), other.over(own), theirs, grid);
+    const [k, { session }] = [await this.queue.find(id).catch(() => null), this];
+    const none = new Grid(session.grid);
+    const [other, picture, { own }] = await Promise.all([
+      this.#fetchGrid(k, theirs?.deleted ? null : theirs?.revision).catch(() => none),
+      this.#fetchPicture(k).catch(() => null), this.#fetchMaps(k).catch(() => ({ own: none.value }))]);
+    const mine = this.saver.waiting(id);
+    const version = (grid, facts) => ({ session, picture, shown: own, grid, facts });
+    const keep = await page.askConflict(id, version(this.#gridOf(mine), mine.params), version(other, theirs));
     this.saver.decide(keep);
     if (!keep && k === this.k) this.open(k);
   }
-
   /** The server's facts about an image, and the scope and the note of its edit. */
   #facts(info) {
-    const edit = this.saver.waiting(info.id)?.params ?? info.edit ?? { note: "" };
-    return { info, scope: "layers" in edit ? scopeOf(edit) : this.scope, note: edit.note ?? this.note };
+    const edit = this.saver.waiting(info.id)?.params ?? info.edit ?? {};
+    const isSkipped = info.status === "skipped"; // then the note is the reason
+    const scope = "layers" in edit && !isSkipped ? scopeOf(edit) : this.chosenScope;
+    const note = (!isSkipped && edit.note) || (storage("local").get(`note.${this.work}.${info.id}`) ?? "");
+    return { info, scope, note };
   }
 
   #say(text) { Object.assign($("stage-message"), { textContent: text, hidden: !text }); }
   #keptUndo(id) { return new UndoList(JSON.parse(storage("local").get(`undo.${this.work}.${id}`) ?? "{}")); }
+  #keepNote(id, note) { storage("local").set(`note.${this.work}.${id}`, note); } // until there is an edit
   #keepUndo(id, undo) { storage("local").set(`undo.${this.work}.${id}`, JSON.stringify(undo)); }
   #gridOf({ grid }) { return new Grid(this.session.grid, Uint8Array.from(grid).buffer); }
-
   /** The grid of a revision, empty if there is none. */
   async #fetchGrid(k, revision) {
     const bytes = revision ? await get(`images/${k}/edit`, { revision }, "arrayBuffer") : undefined;
     return new Grid(this.session.grid, bytes);
   }
-
   /** Show the revisions, if the person wants to see them. */
   async loadHistory() {
     if (!$("history").open) return;
     const found = await this.#attempt((k) => get(`images/${k}/history`));
     if (found) page.showHistory(found.revisions, (revision) => this.restore(revision));
   }
-
   /** What the action returns; undefined when it fails, and then the page says why, or comes too late. */
   async #attempt(action) {
     const { k } = this;
     this.#say("");
     const found = await action(k).catch((error) => {
-      if (k === this.k) this.#say(t("not_loaded", { error: errorText(error) }));
+      if (k === this.k) this.#say(t("not_loaded", { error: errorText(error, this.queue.nameOf(k)) }));
     });
     return k === this.k ? found : undefined;
   }
-
   /** Take over `facts`, and bring everything on the page into line, or what only the grid changes. */
   show(facts = {}, showIt = page.showEditor) {
     Object.assign(this, facts);

@@ -23,10 +23,8 @@ export class Grid {
     this.value[cell] = Math.min(1, Math.max(0, value));
     this.edited[cell] = 1;
   }
-
   /** The values to look at: edited ones, and the network's own everywhere else. */
   over(own) { return this.value.map((value, cell) => (this.edited[cell] ? value : own[cell])); }
-
   /** The cell that holds a point, or -1 outside the grid; and the middle of a cell. */
   cellAt({ x, y }) {
     const inside = x >= 0 && x < this.columns && y >= 0 && y < this.rows;
@@ -37,16 +35,13 @@ export class Grid {
 
 /** One stroke of the brush. It depends on the path alone, not on how many points the pointer reported. */
 export class Stroke {
-  /**
-   * @param own the network's own values, where a soft edge, "raise" and "lower" start from if not edited
-   * @param brush {tool: "set" | "raise" | "lower" | "erase", target: 0..1, size: diameter in cells,
-   *   softness: 0..1, the share of the radius over which the effect fades}
-   */
+  // own: the network's own values, where a soft edge, "raise" and "lower" start from if not edited.
+  // brush {tool: "set" | "raise" | "lower" | "erase", target: 0..1, size: diameter in cells,
+  //   softness: 0..1, the share of the radius over which the effect fades}
   constructor(grid, own, brush) {
     Object.assign(this, { grid, brush, before: grid.copy(), start: grid.over(own) });
     this.weight = new Float32Array(grid.value.length); // the strongest effect on each cell so far
   }
-
   /** Paint along the straight line from the last point; the first one is a dot. */
   to(point) {
     const { grid, last = point, brush: { tool, target } } = this;

@@ -16,6 +16,7 @@ export function listenToKeys(editor) {
     const to = cursor ? { x: cursor.x + right, y: cursor.y + down } : middle;
     canvas.focus();
     editor.show({ point: null, cursor: grid.cellAt(to) < 0 ? cursor : to });
+    view.reveal(editor.cursor);
   }
 
   function press(key, target) {

@@ -16,8 +16,7 @@ await get("session").then(openEditor, (error) => {
 });
 
 async function openEditor(session) {
-  const { run, split, edits, author, command, grid, layers, heads, images } = session;
-  const work = JSON.stringify([run, split, edits, grid]);
+  const { run, split, work, author, command, layers, heads, images } = session;
   $("main").hidden = false;
   $("run").textContent = $("run").title = `${run} · ${split}`;
   Object.assign($("author"), { placeholder: author, value: storage("local").get("author") ?? author });
@@ -58,7 +57,7 @@ function listenToControls(editor, session) {
       look: () => editor.changeMap(),
       scope: () => editor.revise({ scope: valuesOf($("scope")) }),
       note: () => editor.revise({ note: $("note").value.trim() }),
-      author: () => storage("local").set("author", $("author").value.trim()),
+      author: () => $("author").reportValidity() && storage("local").set("author", $("author").value.trim()),
       language: () => {
         storage("local").set("language", $("language").value);
         setLanguage($("language").value);
@@ -77,8 +76,8 @@ async function download(edits) {
   const name = `${edits.split(/[\\/]/).pop().replace(/\.[^.]*$/, "")}_export.zip`;
   const keep = (blob) => element("a", { href: URL.createObjectURL(blob), download: name }).click();
   $("exported").textContent = "…";
-  const done = get("export", {}, "blob").then(keep).then(() => t("exported", { name }), errorText);
-  $("exported").textContent = await done;
+  const done = get("export", {}, "blob").then(keep);
+  $("exported").textContent = await done.then(() => t("exported", { name }), errorText);
 }
 
 function copyCommand() {

@@ -29,7 +29,6 @@ export function listenToPointer(canvas, editor, isSpaceDown) {
     if (gesture === "stroke") for (const part of parts) editor.moveStroke(view.toCells(part));
     else move(before, [...down.values()]);
   });
-
   /** One pointer drags the picture; two carry it with their middle and their distance. */
   function move(before, now) {
     const [from, to] = [middle(before), middle(now)];

@@ -5,23 +5,20 @@
 
 const HOPELESS = [400, 404, 405, 409, 411, 413, 415]; // asking again would not change the answer
 export const GONE = 410; // the data set has no such image now
+const ABSENT = [GONE, 424]; // or its file cannot be read: the changes of other images go first
 
 export class Saver {
-  /**
-   * @param store {read() -> text or null, write(text)}: outlives the page
-   * @param on {send(change) -> {revision, created, status}, or an error {status (0: no answer), message,
-   *   theirs (after a conflict)}; acknowledged(change, answer): saved; refused(change): given up as hopeless;
-   *   saverChanged({kind: "idle" | "saving" | "failed" | "conflict", saved?, error?, change?})}
-   */
+  // store {read() -> text or null, write(text)}: outlives the page.
+  // on {send(change) -> {revision, created, status}, or an error {status (0: none), message, theirs (of a
+  //   conflict)}; acknowledged(change, answer): saved; refused(change): given up as hopeless;
+  //   saverChanged({kind: "idle" | "saving" | "failed" | "conflict", saved?, error?, isKept?, change?})}
   constructor(store, on, retryMs = 2000) {
     Object.assign(this, { store, on, retryMs, busy: false, state: { kind: "idle" } });
     this.pending = JSON.parse(store.read() ?? "[]");
-    this.gone = new Set(); // images whose changes wait until the page is opened with them there again
+    this.absent = new Map(); // id of an image that is not there now -> the state that says so
   }
-
   /** The newest change of an image that is still to be saved. */
   waiting(id, pending = this.pending) { return pending.findLast((change) => change.id === id); }
-
   /** Queue a change {kind, id, params, grid, base: the newest known revision, ...}; returns its client id. */
   add(change) {
     const random = crypto.getRandomValues(new Uint8Array(16));
@@ -30,7 +27,6 @@ export class Saver {
     this.resume();
     return client_id;
   }
-
   /** Send what waits, now. */
   async resume() {
     this.wake?.();
@@ -43,15 +39,13 @@ export class Saver {
       else {
         this.#forget(change, answer.revision);
         this.on.acknowledged(change, answer);
-        this.#to({ kind: "idle", saved: answer });
+        this.#to([...this.absent.values()][0] ?? { kind: "idle", saved: answer });
       }
     }
     this.busy = false;
   }
-
   /** The change to send; none while the person has a conflict to decide. */
-  #first() { return this.state.kind !== "conflict" && this.pending.find(({ id }) => !this.gone.has(id)); }
-
+  #first() { return this.state.kind !== "conflict" && this.pending.find(({ id }) => !this.absent.has(id)); }
   /** After a conflict: save this page's version on top of theirs, or give it up. */
   decide(keepMine) {
     const { change, error } = this.state;
@@ -60,18 +54,21 @@ export class Saver {
     this.#to({ kind: "idle" });
     this.resume();
   }
-
   /** Resolves when the next change can be sent. */
   async #fail(change, error) {
     if ("theirs" in error) return this.#to({ kind: "conflict", change, error });
-    this.#to({ kind: "failed", error });
-    if (error.status === GONE) this.gone.add(change.id);
-    else if (HOPELESS.includes(error.status)) {
+    const isKept = !HOPELESS.includes(error.status);
+    this.#to({ kind: "failed", change, error, isKept });
+    if (ABSENT.includes(error.status)) {
+      this.absent.set(change.id, this.state);
+      clearTimeout(this.timer);
+      this.timer = setTimeout(() => (this.absent.clear(), this.resume()), this.retryMs);
+    } else if (isKept) await new Promise((wake) => setTimeout((this.wake = wake), this.retryMs));
+    else {
       this.#forget(change, change.base);
       this.on.refused(change);
-    } else await new Promise((wake) => setTimeout((this.wake = wake), this.retryMs));
+    }
   }
-
   /** Take a change off the queue; the next one of its image then starts from this revision. */
   #forget(change, revision) {
     const pending = this.pending.filter((other) => other !== change);
@@ -99,7 +96,6 @@ export class UndoList {
   peek(by) { return this.entries[this.position + by]; } // a step away (-1: undo, 1: redo), or undefined
   move(by) { this.position += by; }
   push(entry) { this.entries.splice(++this.position, Infinity, entry); } // what was undone is gone
-
   /** A save was acknowledged: its client id becomes its revision, the newest one. */
   resolve(clientId, revision) {
     this.newest = revision;

@@ -2,20 +2,22 @@
 
 import { errorText } from "./api.js";
 import { $, dateOf, element, indices, t, timeOf } from "./dom.js";
-import { colour, drawValues } from "./view.js";
+import { colour, View } from "./view.js";
 
-const percent = (p) => (p === undefined ? "–" : `${(100 * p).toFixed(1)} %`);
+const percent = (p) => `${(100 * p).toFixed(1)} %`;
 const place = ({ columns }, cell) => ({ row: Math.floor(cell / columns) + 1, column: (cell % columns) + 1 });
 
 export function showEditor(editor) {
   const { info, session, query, undo, brush, grid, saver } = editor;
   const edit = saver.waiting(info.id) ? null : info.edit;
+  const isSkipped = edit && info.status === "skipped"; // its note is the reason
   const texts = {
     "image-name": info.id,
     "true-class": `${t("true_class")}: ${session.classes[info.label]}`,
-    "image-status": t(`status_${info.status}`),
+    "image-status": t(`status_${info.status}`) + (isSkipped ? edit.note.replace(/^skipped/, "") : ""),
     "review-text": t("predicted", { confidence: edit?.confidence?.toFixed(2) ?? "–" }),
     query: query === "cls" ? t("query_cls") : t("query_patch", place(grid, Number(query))),
+    "map-shown": t(`map_${$("map").value}`),
   };
   for (const [id, text] of Object.entries(texts)) $(id).textContent = $(id).title = text;
   $("canvas").ariaLabel = t("canvas", grid);
@@ -29,7 +31,7 @@ export function showEditor(editor) {
   for (const id of ["target", "size", "softness"]) $(id).value = $(`${id}-shown`).textContent = brush[id];
   $("swatch").style.background = `rgb(${colour(brush.target)})`;
   showScope(editor.scope, session);
-  showPrediction(info, editor.after, session.classes);
+  showPrediction(info.label, editor.top, session.classes);
   showGrid(editor);
   showSaved(saver.state);
 }
@@ -45,50 +47,57 @@ export function showGrid({ view, grid, shown, point, cursor }) {
   view.draw();
 }
 
+/** Show that there is an image to work on or, at most, the name of one that cannot be. */
+export function showImage(isThere, name = "") {
+  for (const each of document.querySelectorAll("[data-image]")) each.inert = !isThere;
+  $("image-name").textContent = name;
+}
+
 /** @param state of the saver */
-export function showSaved({ kind, error, saved }) {
+export function showSaved({ kind, change, error, isKept, saved }) {
   const done = saved ? t("saved", { time: timeOf(saved.created), revision: saved.revision }) : "";
-  const failed = () => t("not_saved", { error: errorText(error) });
+  const failed = () => t(isKept ? "not_saved_kept" : "not_saved", { error: errorText(error, change.id) });
   $("saved").textContent = error ? failed() : kind === "saving" ? t("saving") : done;
   $("saved").className = error ? "bad" : "";
 }
 
-// The likeliest classes after the edit, the network's first choice before it, and the true class, which is
-// before.label; before and after are {top: [{class, p}], p_true}.
-export function showPrediction(before, after, classes) {
-  const { label } = before;
-  const chance = ({ top, p_true }, i) => (i === label ? p_true : top.find((each) => each.class === i)?.p);
-  const shown = new Set([...after.top.map((each) => each.class), before.top[0].class, label]);
-  const rows = [...shown].sort((a, b) => (chance(after, b) ?? 0) - (chance(after, a) ?? 0));
-  const bar = (i) => bars(classes[i], chance(before, i), chance(after, i), i === label);
-  $("bars").replaceChildren(...rows.map(bar));
-  const [wasRight, isRight] = [before, after].map(({ top }) => top[0].class === label);
+/** @param top [{class, p, before}], most probable first; the first choice before the edit is among them */
+export function showPrediction(label, top, classes) {
+  const bar = ({ class: i, p, before }) => bars(classes[i], before, p, i === label);
+  $("bars").replaceChildren(...top.map(bar));
+  const { class: was } = top.reduce((best, each) => (each.before > best.before ? each : best));
+  const [{ class: first, p }] = top;
+  const [wasRight, isRight] = [was === label, first === label];
   const badge = t(`badge_${isRight === wasRight ? "" : "turned_"}${isRight ? "right" : "wrong"}`);
   Object.assign($("badge"), { textContent: badge, className: `pill ${isRight ? "good" : "bad"}` });
-  const [{ class: first, p }] = after.top;
   $("says").textContent = t("says", { name: classes[first], percent: Math.round(100 * p), badge });
 }
 
 function bars(name, before, after, isTrue) {
   const [className, mark, title] = isTrue ? ["true", "✓ ", `${t("true_class")}: ${name}`] : ["", "", name];
-  const bar = (which, value = 0) => element("progress", { className: which, value, ariaHidden: "true" });
+  const bar = (which, value) => element("progress", { className: which, value, ariaHidden: "true" });
   const head = element("div", { className: "head" },
     element("span", { className: "name", textContent: mark + name, title }),
     element("span", { className: "number", textContent: `${percent(before)} → ${percent(after)}` }));
   return element("li", { className }, head, bar("before", before), bar("after", after));
 }
 
+/** A part of a scope (layers, heads or queries) in words, or with "_why" what it means. */
+function scopeWords(name, value, { layers }, what = "") {
+  const kind = ["all", "cls"].includes(value) ? value : "one";
+  return t(`${name}_${kind}${what}`, { i: value === "last" ? layers - 1 : value });
+}
+
 /** The scope pickers; several layers or heads, chosen elsewhere, are offered too. */
-function showScope(scope, { layers, heads, class_token }) {
+function showScope(scope, session) {
+  const { layers, heads, class_token } = session;
   const queries = class_token ? ["cls"] : [];
   const parts = { layers: [...indices(layers - 1), "last"], heads: indices(heads), queries };
   for (const [name, values] of Object.entries(parts)) {
     const chosen = name === "layers" && scope[name] === String(layers - 1) ? "last" : scope[name];
-    const kind = (value) => `${name}_${value === "all" || value === "cls" ? value : "one"}`;
-    const words = (value) => t(kind(value), { i: value === "last" ? layers - 1 : value });
-    const option = (value) => new Option(words(value), value, false, value === chosen);
+    const option = (value) => new Option(scopeWords(name, value, session), value, false, value === chosen);
     $(`scope-${name}`).replaceChildren(...[...new Set(["all", ...values, chosen])].map(option));
-    $(`why-${name}`).textContent = t(`${kind(chosen)}_why`);
+    $(`why-${name}`).textContent = scopeWords(name, chosen, session, "_why");
   }
 }
 
@@ -113,18 +122,25 @@ function ask(dialog) {
   return new Promise((resolve) => { dialog.onclose = () => resolve(dialog.returnValue); });
 }
 
-/** Show two versions of an image, values per cell; resolves to whether the person keeps their own. */
-export async function askConflict(mine, theirs, facts, grid) {
-  drawValues($("mine"), mine, grid);
-  drawValues($("theirs"), theirs, grid);
-  $("theirs-caption").textContent = facts ? revisionText("theirs", facts) : t("deleted");
+/** Show two versions {session, picture, shown, grid, facts} of an image; resolves to whether mine is kept. */
+export async function askConflict(id, mine, theirs) {
+  $("conflict-image").textContent = id;
+  for (const [name, { facts, ...drawn }] of Object.entries({ mine, theirs })) {
+    $(name).replaceChildren(element("canvas"));
+    new View($(name).firstChild, { query: "cls", polygon: [], ...drawn });
+    const words = (part) => scopeWords(part, String(facts[part] ?? "all"), drawn.session);
+    const scope = facts ? ["layers", "heads", "queries"].map(words) : [];
+    const cells = t("edited_cells", { count: drawn.grid.count });
+    const lines = [facts ? revisionText(name, facts) : t("deleted"), cells, ...scope];
+    $(`${name}-caption`).textContent = lines.join("\n");
+  }
   let choice = "";
   while (!choice) choice = await ask($("conflict")); // Esc decides nothing
   return choice === "mine";
 }
 
 /** Ask why an image is skipped; resolves to the reason, or "" when the person changes their mind. */
-export async function askReason() {
-  $("skip-reason").value = "";
+export async function askReason(value) {
+  Object.assign($("skip-reason"), { value });
   return (await ask($("skip-dialog"))) === "skip" ? $("skip-reason").value.trim() : "";
 }

@@ -6,9 +6,7 @@ const memory = new Map(); // where the browser keeps nothing: denied in some fra
 /** The tab's ("session") or the browser's ("local") storage, or memory where they fail. */
 export function storage(kind) {
   const native = () => window[`${kind}Storage`];
-  const attempt = (action, otherwise) => {
-    try { return action(); } catch { return otherwise; }
-  };
+  const attempt = (action, otherwise) => { try { return action(); } catch { return otherwise; } };
   return {
     get: (key) => memory.get(kind + key) ?? attempt(() => native().getItem(PREFIX + key), null),
     set(key, text) {

@@ -2,7 +2,7 @@
 
 import { $ } from "./dom.js";
 
-const MARGIN = 8; // pixels around the whole picture
+const [MARGIN, EDGE] = [8, 24]; // pixels around the whole picture, and around a point that is to be seen
 // the colours at 0, 1/16, ..., 1: viridis, perceptually even, readable without colour vision
 const VIRIDIS = "440154 48186a 472d7b 424086 3b528b 33638d 2c728e 26828e 21918c 1fa088 28ae80 3fbc73 " +
   "5ec962 84d44b addc30 d8e219 fde725";
@@ -16,7 +16,7 @@ export function colour(value) {
 }
 
 /** Draw values on a canvas that gets a pixel for each of them. */
-export function drawValues(canvas, values, [rows, columns]) {
+function drawValues(canvas, values, [rows, columns]) {
   const image = new ImageData(columns, rows);
   values.forEach((value, cell) => image.data.set([...colour(value), 255], 4 * cell));
   Object.assign(canvas, { width: columns, height: rows }).getContext("2d").putImageData(image, 0, 0);
@@ -29,11 +29,9 @@ export class View {
     new ResizeObserver(() => this.draw()).observe(canvas);
     this.fit();
   }
-
   /** Show the whole picture; `moved` is what was done to that since, around the middle of the canvas. */
   fit() { this.draw({ moved: new DOMMatrix() }); }
   move(transform) { this.draw({ moved: transform.multiply(this.moved) }); }
-
   /** Zoom around a point {clientX, clientY}, or the middle of the canvas; it stays where it is. */
   zoom(factor, point) {
     const { left, top, width, height } = this.canvas.getBoundingClientRect();
@@ -41,7 +39,6 @@ export class View {
     const change = Math.min(20, Math.max(0.5, this.moved.a * factor)) / this.moved.a;
     this.move(new DOMMatrix().scale(change, change, 1, x, y));
   }
-
   /** The transform from cells to CSS pixels of the canvas. */
   #place() {
     const { canvas: { clientWidth: width, clientHeight: height }, editor: { session, picture } } = this;
@@ -50,7 +47,13 @@ export class View {
     const shown = new DOMMatrix().translate(width / 2, height / 2).multiply(this.moved);
     return shown.scale((scale * w) / columns, (scale * h) / rows).translate(-columns / 2, -rows / 2);
   }
-
+  /** Move the picture as far as it takes to see a point {x, y} in cells. */
+  reveal(point) {
+    const { canvas: { clientWidth: width, clientHeight: height } } = this;
+    const { x, y } = new DOMPoint(point.x, point.y).matrixTransform(this.#place());
+    const missing = (at, size) => Math.min(size - EDGE, Math.max(EDGE, at)) - at;
+    this.move(new DOMMatrix().translate(missing(x, width), missing(y, height)));
+  }
   /** A point {clientX, clientY} as {x, y} in cells. */
   toCells({ clientX, clientY }) {
     const { left, top } = this.canvas.getBoundingClientRect();
@@ -58,7 +61,6 @@ export class View {
     const { x, y } = at.matrixTransform(this.#place().inverse());
     return { x, y };
   }
-
   /** Take over `facts`, and draw everything with the next frame. */
   draw(facts = {}) {
     Object.assign(this, facts);
@@ -85,7 +87,6 @@ export class View {
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     this.#paintMarks(context, place);
   }
-
   /** Border of the edited cells, query, brush, polygon and cell cursor, in cells until they are drawn. */
   #paintMarks(context, place) {
     const { grid, query, point, brush, isStroke, polygon, cursor } = this.editor;
