@@ -741,6 +741,15 @@ def test_no_image_is_missed_while_others_are_done(run, visit, tmp_path):
     editor.kill()
 
 
+def test_without_errors_the_classes_come_in_turn(run, visit, tmp_path):
+    editor = Editor(run.folder, tmp_path / "edits.sqlite", "val").start()
+    page = visit(editor)
+    shows(page, "#queue-state", "^40 images$")
+    assert page.locator("#order").input_value() == "mixed"
+    shows(page, "#image-name", "^val/")
+    editor.kill()
+
+
 def test_japanese(editor, visit):
     page = visit(editor, "015.png", locale="ja-JP")
     shows(page, "h1", "注意エディタ")
