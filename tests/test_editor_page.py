@@ -380,7 +380,7 @@ def test_the_cell_cursor_stays_in_sight(editor, visit):
     shows(page, "#readout", f"column {GRID}:")
 
 
-@pytest.mark.parametrize("size", [(390, 844), (844, 390), (820, 1180)])
+@pytest.mark.parametrize("size", [(390, 844), (844, 390), (820, 1180), (1280, 720)])
 def test_nothing_covers_the_cells_of_a_small_screen(editor, visit, size):
     page = visit(
         editor, "079.png", viewport=dict(zip(("width", "height"), size, strict=True)), has_touch=True
@@ -392,6 +392,10 @@ def test_nothing_covers_the_cells_of_a_small_screen(editor, visit, size):
     on_top = "(points) => points.map(([x, y]) => document.elementFromPoint(x, y)?.id)"
     points = [cell(page, row, column) for row in range(GRID) for column in range(GRID)]
     assert set(page.evaluate(on_top, points)) == {"canvas"}
+    box = page.locator("#canvas").bounding_box()
+    page.mouse.move(*points[7])
+    shows(page, "#readout", "row 2, column 2")
+    assert page.locator("#canvas").bounding_box() == box  # what is read makes nothing jump
 
 
 def test_zooming_and_moving_change_no_number(editor, visit):
