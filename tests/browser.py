@@ -139,6 +139,14 @@ def is_saved(page, count):
     shows(page, "#saved", r"^saved \d\d:\d\d:\d\d, revision \d+$")
 
 
+def is_stored(editor, name, cells, seconds=30):
+    """Wait until the store has an edit of these cells, whatever the page says of other images."""
+    end = time.monotonic() + seconds
+    while (edit := stored(editor, name)) is None or marked(edit) != cells:
+        assert time.monotonic() < end, edit
+        time.sleep(0.05)
+
+
 def stored(editor, name):
     """The current edit of an image as another program reads it from the store; None if there is none."""
     with EditStore(editor.edits, readonly=True) as store:

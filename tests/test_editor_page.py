@@ -21,6 +21,7 @@ from browser import (
     cell,
     history,
     is_saved,
+    is_stored,
     make_images,
     marked,
     open_browser,
@@ -303,8 +304,7 @@ def test_a_file_that_is_away_for_a_while_loses_nothing(run, editor, visit):
     shows(page, "#saved", "^NOT SAVED: the file of .*/071.png cannot be read.* The change is kept")
     open_image(page, "072.png")
     paint(page, (1, 1))  # is saved meanwhile
-    while stored(editor, "072.png") is None:
-        page.wait_for_timeout(20)
+    is_stored(editor, "072.png", [(1, 1)])
     shows(page, "#saved", "^NOT SAVED: .*/071.png")
     open_image(page, "071.png")
     shows(page, "#stage-message", "could not be loaded")
@@ -637,14 +637,14 @@ def test_a_draft_finds_its_image_in_a_changed_data_set(run, visit, tmp_path):
         page.goto(editor.link)  # where 030.png was, there is 031.png now
         shows(page, "#image-name", "031.png")
         shows(page, "#edited-count", "^edited cells: 2$")
-        shows(page, "#saved", "^saved")
-        assert marked(stored(editor, "031.png")) == [(1, 1), (1, 2)]
+        is_stored(editor, "031.png", [(1, 1), (1, 2)])
         assert len(history(editor, "031.png")) == 1 and history(editor, "030.png") == []
         page.reload()
         shows(page, "#saved", "^NOT SAVED: the data set has no image test/.*030.png now")
         shows(page, "#edited-count", "^edited cells: 2$")
         paint(page, (1, 3))  # it holds nothing up
-        is_saved(page, 3)
+        is_stored(editor, "031.png", [(1, 1), (1, 2), (1, 3)])
+        shows(page, "#saved", "^NOT SAVED: .*030.png")  # and is not forgotten
         editor.kill()
         (tmp_path / "030.png").rename(data / "test" / BIRD / "030.png")
         editor.start()
