@@ -680,6 +680,11 @@ def test_predictions_go_one_at_a_time_and_the_newest_wins(editor, visit):
     page.locator("#stale:empty").wait_for(state="attached")
     assert page.evaluate("window.most") == 1 and page.evaluate("window.asked") < 6
     is_saved(page, 6)
+    page.evaluate("window.asked = 0")
+    paint(page, (4, 4))
+    is_saved(page, 7)
+    page.locator("#stale:empty").wait_for(state="attached")
+    assert page.evaluate("window.asked") == 1  # by the stroke, and not by its end once more
 
 
 def test_behind_a_path_prefix(editor, visit):

@@ -156,14 +156,14 @@ export class Editor {
   /** Ask for the prediction, one request at a time: what changes meanwhile is asked for after the answer. */
   async predict() {
     $("stale").textContent = t("stale");
-    this.isStale = true;
     if (this.isPredicting) return;
     this.isPredicting = true;
-    while (this.isStale && this.grid) {
-      this.isStale = false;
+    const question = () => [this.k, JSON.stringify(this.scope), this.grid?.bytes].join();
+    for (let asked; this.grid && asked !== question(); ) {
+      asked = question(); // the end of a stroke asks nothing new
       const { k, grid, scope } = this;
       const answer = await post(`images/${k}/predict`, scope, grid.bytes).catch((error) => ({ error }));
-      if (k !== this.k || this.isStale) continue;
+      if (asked !== question()) continue;
       if (!answer.error) this.top = answer.top;
       $("stale").textContent = answer.error ? t("prediction_failed", { error: errorText(answer.error) }) : "";
       page.showPrediction(this.info.label, this.top, this.session.classes);
