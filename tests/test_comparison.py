@@ -3,17 +3,22 @@
 import csv
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
+from reference import tiny_model
 from test_evaluation import not_blank
 from test_training import settings
 
 from sigmoid_vit import UserError, answers, plots
 from sigmoid_vit.comparison import compare_answers, mcnemar
 from sigmoid_vit.evaluation import evaluate_run, report
+from sigmoid_vit.pictures import _change_texts, _who_looks
 from sigmoid_vit.runs import Run
 from sigmoid_vit.training import Trainer
+
+NO_CLASS_TOKEN = {"class_token": False, "global_pool": "avg"}
 
 
 def train(folder, name, *args):
@@ -143,6 +148,8 @@ def test_runs_that_cannot_be_compared_are_refused(folder, monkeypatch):
     other_set = changed(folder, "other_set", lambda c: c["settings"].update(dataset="cifar10"))
     other_classes = changed(folder, "other_classes", lambda c: c["classes"].reverse())
     other_seed = changed(folder, "other_seed", lambda c: c["settings"].update(seed=1))
+    stopped = changed(folder, "stopped", lambda c: None)
+    (stopped / "best.pt").unlink()
     before = {path: path.stat().st_mtime_ns for path in after.rglob("*")}
     for against, split, says in (
         (other_set, None, r"after was trained on digits_decoy but .*other_set on cifar10; only runs on the"),
@@ -150,6 +157,7 @@ def test_runs_that_cannot_be_compared_are_refused(folder, monkeypatch):
         (other_seed, "val", r"val parts of .*after and .*other_seed hold different images.*SEED"),
         (folder / "before", "holdout", r"no part 'holdout'.*test_train_like"),
         (folder / "nothing", None, "nothing is not a run"),
+        (stopped, None, r"stopped has no best\.pt.*RESUME=true.*--against \(COMPARE_WITH in the notebook\)"),
         (folder / "after/../after", None, "compared with itself"),
     ):
         with monkeypatch.context() as context, pytest.raises(UserError, match=says):
@@ -164,9 +172,9 @@ def test_both_networks_are_shown_the_same_images(folder, monkeypatch):
     """The picture holds what each network itself computes: its own grid, on the scale 0..1."""
     seen = {}
 
-    def look(images, before, after, texts, title, edits=None):
+    def look(images, before, after, texts, title, **about):
         seen.setdefault("fixed" if "fixed" in title else "broken", (images, before, after, texts))
-        return plots_before_after(images, before, after, texts, title, edits)
+        return plots_before_after(images, before, after, texts, title, **about)
 
     plots_before_after = plots.before_after
     monkeypatch.setattr(plots, "before_after", look)
@@ -182,6 +190,32 @@ def test_both_networks_are_shown_the_same_images(folder, monkeypatch):
     torch.testing.assert_close(after, expected, atol=1e-5, rtol=0)
     for text, p in zip(texts, class_logits.softmax(1), strict=True):
         assert f"after: {p.argmax()} ({p.max():.0%})" in text
+
+
+def test_whose_attention_is_shown_is_named_of_both_networks():
+    networks = [SimpleNamespace(model=tiny_model(**kwargs)) for kwargs in ({}, NO_CLASS_TOKEN)]
+    with_token, without = networks
+    assert _who_looks(None, without) == _who_looks(without, without) == "mean over all patches"
+    assert _who_looks(with_token, with_token) == "class token"
+    both = "before: class token, after: mean over all patches"
+    assert _who_looks(with_token, without) == both
+    one = torch.zeros(1, 3, 8, 8, dtype=torch.uint8), torch.rand(1, 3, 3), torch.rand(1, 3, 3), ["a"]
+    assert both in plots.before_after(*one, looks=both).get_suptitle().replace("\n", " ")
+
+
+def test_long_class_names_are_shortened_beside_the_rows():
+    part = SimpleNamespace(ids=["a.png"], classes=["001.Black_footed_Albatross", "ハシブトガラスの雌の成鳥"])
+    found = [
+        SimpleNamespace(
+            part=SimpleNamespace(part=part), probabilities=torch.tensor([p]), labels=torch.tensor([0])
+        )
+        for p in ([0.9, 0.1], [0.2, 0.8])
+    ]
+    (text,) = _change_texts(*found, [0])
+    lines = ["a.png", "before: 001.Black_footed_Al… (90%)", "after: ハシブトガラスの雌… (80%)"]
+    assert text.splitlines() == [*lines, "true: 001.Black_footed_Al… (90% → 20%)"]
+    expected = "a.png\nanswer ハシブトガラスの雌… (80%)\ntrue 001.Black_footed_Al… (20%)"
+    assert answers.answer_text("a.png", torch.tensor([0.2, 0.8]), 0, part.classes) == expected
 
 
 def test_the_edit_is_drawn_between_before_and_after(tmp_path):

@@ -1,6 +1,7 @@
 """result.ipynb: it defines nothing, runs on any run, and its numbers are those of evaluate.py."""
 
 import ast
+import csv
 import json
 import os
 import re
@@ -8,17 +9,20 @@ import shutil
 
 import ipywidgets
 import nbformat
+import numpy as np
 import pytest
 import torch
 from nbclient import NotebookClient
 from PIL import Image, ImageStat
 from test_training import ROOT, settings
 
-from sigmoid_vit import AttentionEdit, UserError
+from sigmoid_vit import AttentionEdit, UserError, plots
 from sigmoid_vit.answers import Network
+from sigmoid_vit.edit_maps import EditMaps
 from sigmoid_vit.evaluation import evaluate_run
 from sigmoid_vit.human_attention import ImportOptions, import_edits
 from sigmoid_vit.notebook import first_step, flat, new_folder, newest_run, open_report
+from sigmoid_vit.pictures import _whose
 from sigmoid_vit.runs import Run
 from sigmoid_vit.touch import Touch
 from sigmoid_vit.training import Trainer
@@ -56,6 +60,10 @@ def numbers(folder):
     return sections
 
 
+def execute(book, place, **options):
+    NotebookClient(book, timeout=600, resources={"metadata": {"path": str(place)}}, **options).execute()
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A folder as a clone of the repository is after Step 1 and Step 2: src/ and result/{first,second}."""
@@ -73,11 +81,16 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def executed(place):
-    """The notebook executed there as it is, its folder of pictures, and the state of the runs before."""
-    before, kept = state(place / "result"), {name: os.environ.pop(name, None) for name in NAMES}
-    book = read_notebook()
-    NotebookClient(book, timeout=600, resources={"metadata": {"path": str(place)}}).execute()
-    os.environ.update({name: value for name, value in kept.items() if value is not None})
+    """The notebook executed there as it is, its folder of pictures, and the state of the runs before.
+
+    Another data set that the trainers were told of through the environment is not meant for it.
+    """
+    before, book = state(place / "result"), read_notebook()
+    with pytest.MonkeyPatch.context() as context:
+        for name in NAMES:
+            context.delenv(name, raising=False)
+        context.setenv("DATASET_PATH", str(place / "nowhere"))
+        execute(book, place)
     (folder,) = set(place.glob("result/result2*")) - set(before)
     return book, folder, before
 
@@ -125,6 +138,8 @@ def evaluated(executed, place):
 def test_its_numbers_are_those_of_evaluate(executed, evaluated):
     sections, out = numbers(executed[1]), evaluated / "evaluation"
     metrics = json.loads((out / "metrics.json").read_text())
+    about = {"run": "result/second", "checkpoint": "best", "part": "test", "images": "500"}
+    assert sections["run"] == {**about, "data": "embedded", "compared with": "result/first"}
     for k in range(1, 6):
         assert float(sections["top_k"][f"top{k}"]) == pytest.approx(metrics[f"top{k}"], abs=1e-6)
     assert float(sections["top_k"]["macro"]) == pytest.approx(metrics["macro_accuracy"], abs=1e-6)
@@ -139,7 +154,12 @@ def test_its_numbers_are_those_of_evaluate(executed, evaluated):
     curves, masks = metrics["attention"]["faithfulness"], metrics["attention"]["masks"]
     assert sections["insertion_deletion"] == flat(curves)
     assert sections["attention against masks"] == flat(masks)
-    assert sections["learning_curves"]["last epoch.loss"] == flat(Run(evaluated).history()[-1])["loss"]
+    history = Run(evaluated).history()
+    assert sections["learning_curves"]["last epoch.loss"] == flat(history[-1])["loss"]
+    losses = sections["learning_curves"]["val_loss by epoch"]
+    assert losses == ", ".join(f"{line['val_loss']:.6g}" for line in history)
+    bins = list(map(int, sections["mpp_histogram"]["images by bin"].split(", ")))
+    assert len(bins) == 20 and sum(bins) == 500
 
     change = json.loads((out / "against_first/comparison.json").read_text())
     shown = sections["outcomes"]
@@ -151,7 +171,15 @@ def test_its_numbers_are_those_of_evaluate(executed, evaluated):
     assert shown["mcnemar_p"] == f"{change['mcnemar_p']:.6g}"
     assert float(shown["accuracy.against"]) == pytest.approx(change["accuracy"]["against"])
     assert sections["fixed"]["images"] == ", ".join(change["fixed"][:6])
-    assert sections["edits"]["edited images"] == "40" and sections["edits"]["predicted"] == "0"
+    first, rows = change["fixed"][0], csv.DictReader((out / "predictions.csv").open())
+    (row,) = [row for row in rows if row["id"] == first]
+    told = {name: sections["fixed"][f"{first}.{name}"] for name in ("true", "after.answer", "before.answer")}
+    assert told["true"] == told["after.answer"] == row["label"] != told["before.answer"]
+    held = float(sections["fixed"][f"{first}.after.probability of true"])
+    assert held == pytest.approx(float(row[f"p({row['label']})"]), abs=1e-5)
+    edits = sections["edits"]
+    assert edits["edited images"] == "40" and edits["predicted"] == "0"
+    assert {edits[f"{image_id}.edit"] for image_id in edits["images shown"].split(", ")} == {"edit by ink"}
 
 
 def test_evaluate_draws_what_the_notebook_draws(evaluated):
@@ -179,14 +207,6 @@ def test_what_there_is_not_is_said(report, capsys):
         report.images(3, 130)
 
 
-def test_a_cell_that_runs_again_replaces_its_numbers(report):
-    report.images(5)
-    report.images(7)
-    sections = numbers(report.folder)
-    assert {name.split(".")[0] for name in sections["images"]} == {report.answers.part.part.ids[7]}
-    assert (report.folder / "result.txt").read_text().count("[images]") == 1
-
-
 def test_the_environment_stands_in_for_the_first_cell(place, monkeypatch):
     monkeypatch.setenv("RESULT_DIR", str(place / "result/first"))
     monkeypatch.setenv("COMPARE_WITH", str(place / "result/second"))
@@ -195,9 +215,65 @@ def test_the_environment_stands_in_for_the_first_cell(place, monkeypatch):
     assert report.run.folder == place / "result/first" and report.answers.part.part.name == "test_clean"
     assert report.before.network.name == "second"
     assert open_report(place / "result/second", False, result=place / "alone").before is None
+    monkeypatch.setenv("RESULT_DIR", str(place / "result"))  # as the trainers understand it
+    newest = newest_run(place / "result").folder
+    assert open_report(compare_with=False, result=place / "alone").run.folder == newest
     monkeypatch.setenv("SPLIT", "holdout")
     with pytest.raises(UserError, match="no part 'holdout'"):
-        open_report(result=place / "alone")
+        open_report(compare_with=False, result=place / "alone")
+
+
+def test_a_cell_that_runs_again_replaces_its_numbers(report):
+    report.images(5)
+    report.images(7)
+    sections = numbers(report.folder)
+    assert {name.split(".")[0] for name in sections["images"]} == {report.answers.part.part.ids[7]}
+    assert (report.folder / "result.txt").read_text().count("[images]") == 1
+
+
+def test_all_images_that_were_asked_for_are_shown_in_all_layers(report, monkeypatch):
+    shown = []
+    monkeypatch.setattr(plots, "attention_layers", lambda images, *args: shown.append((len(images), args[4])))
+    monkeypatch.setattr(report, "_show", lambda *args: None)
+    report.images(3, 4, 5, 6)
+    report.errors(5)
+    (four, by_number), (three, errors) = shown
+    assert (four, three) == (4, 3) and "by number" in by_number and "errors, the first 3 of 5" in errors
+
+
+def test_mistakes_are_one_sentence(place, tmp_path):
+    """In a kernel, without a traceback; and a run without weights says what to do."""
+    shutil.copytree(place / "result/first", tmp_path / "result/stopped", ignore=lambda *_: ["best.pt"])
+    (tmp_path / "src").symlink_to(ROOT / "src")
+    book = read_notebook()
+    book.cells = [cell for cell in book.cells if cell.cell_type == "code"][:2]
+    book.cells[0].source = book.cells[0].source.replace("None", "'result/stopped'", 1)
+    execute(book, tmp_path, allow_errors=True)
+    (error,) = [o for o in book.cells[1].outputs if o.output_type == "error"]
+    (told,) = error.traceback
+    assert told.startswith("error: result/stopped has no best.pt") and "RESUME=true" in told
+    assert "another run with --run (RESULT_DIR in the notebook)" in told and "\n" not in told
+
+
+def test_another_folder_is_known(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    cell = [cell for cell in read_notebook().cells if cell.cell_type == "code"][1]
+    assert "this is not the repository's folder; %cd into it" in cell.source
+    with pytest.raises(FileNotFoundError, match="src"):
+        exec(cell.source, {})
+
+
+def test_an_edit_that_is_not_the_stored_one_has_no_author(place):
+    maps = EditMaps.read(
+        place / "result/second/edits.npz", Run(place / "result/second").open_data().train.ids
+    )
+    at = np.flatnonzero(maps.has_edit)[:3]
+    ids = [Run(place / "result/second").open_data().train.ids[i] for i in at]
+    shown = maps.subset(at)
+    shown.edited[1], shown.predicted[2] = ~shown.edited[1], True
+    store = str(place / "edits.sqlite")
+    assert _whose(store, ids, shown) == ["edit by ink", "edit", "predicted edit"]
+    assert _whose(str(place / "nowhere.sqlite"), ids, shown) == ["edit", "edit", "predicted edit"]
 
 
 def test_the_run_before_may_have_another_precision(place, tmp_path):
@@ -246,6 +322,16 @@ def test_the_widgets_answer_as_the_network_does(report):
             edit = AttentionEdit(value, edited, scope, queries=queries)
             x = answers.inputs([11])
             expected = [network.model(x).softmax(1)[0], network.model(x, edit=edit).softmax(1)[0]]
+        bars = [label.get_text().split()[0] for label in touch.picture.figure.axes[3].get_yticklabels()]
+        told = touch.picture.numbers
+        assert list(told["probability"]) == bars and told["true"] in bars
+        assert (
+            f"rows 2 to 4, columns 0 to 1 set to 0.7 in {'all layers' if layers == 'all' else 'layer 1'}, "
+            in (told["edit"])
+        )
+        assert told["attention shown"] == "layer 1, head 0, patch at row 1, column 2"
+        title = touch.picture.figure.get_suptitle()
+        assert told["edit"] in title and told["attention shown"] in title
         for k, name in enumerate(network.classes):
             if told := touch.picture.numbers["probability"].get(name):
                 assert told["without the edit"].item() == pytest.approx(expected[0][k].item(), abs=1e-5)

@@ -12,8 +12,10 @@ from scipy.integrate import trapezoid
 from sigmoid_vit import AttentionEdit, plots
 from sigmoid_vit.edit_maps import EditMaps
 from sigmoid_vit.metrics import calibration_bins, classification_metrics, confident_hits
-from sigmoid_vit.pictures import _confusions, _reaches, _some_edits
+from sigmoid_vit.pictures import _confusions, _edit_text, _most_probable, _reaches, _some_edits
+from sigmoid_vit.plots.style import columns, wrapped
 
+LONG = "CUB_200_2010_HITL_full_propagated_seed3_lambda0.5_of_the_24th_of_July, test_train_like"
 NAMES = ["シジュウカラ", "$\\frac{$", "a_very_long_name_of_a_woodpecker_of_the_far_north", "<b>"]
 
 
@@ -24,6 +26,15 @@ def saved(figure, path):
         plots.save(figure, path / "picture")
     assert (path / "picture.pdf").stat().st_size > 1000
     return np.asarray(Image.open(path / "picture.png").convert("RGB"))
+
+
+def within(figure, *texts):
+    """Whether the texts lie inside the figure."""
+    with plots.style():
+        figure.draw_without_rendering()
+        boxes = [text.get_window_extent() for text in texts]
+    width, height = figure.bbox.size
+    return all(box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height for box in boxes)
 
 
 def maps(*shape):
@@ -72,6 +83,59 @@ def test_curves_are_those_of_the_log():
     assert len(loss.lines) == 2 and accuracy.get_ylim() == (0, 1)  # no validation, no curve of it
     with_val = [line | {"val_loss": 3.0, "val_accuracy": 0.1} for line in history]
     assert plots.learning_curves(with_val).axes[1].lines[1].get_xydata().tolist() == [[1, 0.1], [2, 0.1]]
+
+
+def test_a_single_epoch_has_a_whole_number(tmp_path):
+    figure = plots.learning_curves([{"epoch": 1, "loss": 2.0, "accuracy": 0.25}], kept=1)
+    for axes in figure.axes:
+        ticks = [tick for tick in axes.get_xticks() if 0.5 <= tick <= 1.5]
+        assert axes.get_xlim() == (0.5, 1.5) and ticks == [1]
+    saved(figure, tmp_path)
+
+
+def test_wide_characters_count_double():
+    assert [plots.short("シジュウカラ", n) for n in (12, 11)] == ["シジュウカラ", "シジュウカ…"]
+    assert plots.short("woodpecker", 9) == "woodpeck…" and columns("シa…") == 4
+    text = wrapped("答え シジュウカラ\n\ntest/1.png is right", 8)
+    assert text == "答え\nシジュウ\nカラ\n\ntest/1.p\nng is\nright"
+
+
+def test_titles_fit_the_figure():
+    """Whatever the run is called; a title in more lines makes the figure taller."""
+    mpp, change = {"mean": 0.5, "max": 1.0, "min": 0.0}, {"accuracy": {"run": 0.6, "against": 0.5}}
+    change |= {"n": 2, "fixed": [], "broken": [], "both_right": 1, "both_wrong": 1, "mcnemar_p": 1.0}
+    bins = {"confidence": [0.7], "accuracy": [0.5], "images": [2]}
+    curve = {"insertion_auc": 0.5, "deletion_auc": 0.5, "insertion_curve": [0, 1], "deletion_curve": [1, 0]}
+    curves = {"share": [0, 1], "n": 2, **dict.fromkeys(("sigmoid", "rollout", "random"), curve)}
+    one, history = maps(1, 2, 3, 3), [{"epoch": 1, "loss": 2.0, "accuracy": 0.25}]
+    for draw, *given in (
+        (plots.learning_curves, history, 1),
+        (plots.top_k, {"top1": 0.5}),
+        (plots.per_class_accuracy, {"a": 0.5}, [2]),
+        (plots.confusion_matrix, [[1, 0], [1, 1]], "ab"),
+        (plots.mpp_histogram, maps(9), mpp),
+        (plots.calibration, bins, 0.1),
+        (plots.insertion_deletion, curves),
+        (plots.outcomes, change),
+        (plots.before_after, images(1), one[0], one[0], ["a"]),
+        (plots.attention_grid, images(1), one, ["a"]),
+        (plots.attention_layers, images(1), one, one, one[:, 0], ["a"]),
+    ):
+        figure, usual = draw(*given, title=f"{LONG} against {LONG}"), draw(*given, title="run")
+        assert within(figure, figure._suptitle) and "against" in figure.get_suptitle(), draw
+        assert figure.get_figheight() > usual.get_figheight() and LONG[:20] in figure.get_suptitle()
+
+
+@pytest.mark.parametrize(
+    "names", [["猫", "北の森のシジュウカラとハシブトガラスの雌の成鳥の写真集Ⅱ"], ["a" * 28, "b"]]
+)
+def test_long_names_leave_the_matrix_its_size(names, tmp_path):
+    assert max(map(len, names)) == 28
+    figure = plots.confusion_matrix([[3, 1], [0, 2]], names, LONG)
+    saved(figure, tmp_path)
+    axes = figure.axes[0]
+    assert within(figure, *axes.get_xticklabels(), *axes.get_yticklabels())
+    assert min(axes.get_window_extent().size) / figure.dpi > 1.8
 
 
 def test_few_classes_are_all_named(tmp_path):
@@ -139,11 +203,40 @@ def test_all_layers_are_shown_on_the_scale_from_0_to_1(tmp_path):
     saved(figure, tmp_path)
 
 
+@pytest.mark.parametrize("n", [7, 12, 24])
+def test_many_layers_and_heads_stand_in_rows(n, tmp_path):
+    texts = ["test/012.Yellow_headed_Blackbird/Yellow_Headed_Blackbird_0003_8337.jpg\nanswer 猫 (100%)"]
+    grid = plots.attention_grid(images(1), maps(1, n, 3, 3), texts, looks="mean over all patches")
+    layers = plots.attention_layers(images(1), *maps(2, 1, n, 3, 3), maps(1, 3, 3), texts)
+    assert "mean over all patches" in grid.get_suptitle() and "class token" in layers.get_suptitle()
+    for figure, name in ((grid, "head"), (layers, "layer")):
+        saved(figure, tmp_path)
+        places = {ax.get_title(): ax.get_position() for ax in figure.axes}
+        found = [places[f"{name} {k}"] for k in range(n)]
+        assert figure.get_figwidth() <= 11.1
+        assert len({round(place.x0, 2) for place in found}) == 6
+        assert len({round(place.y0, 2) for place in found}) == -(-n // 6)
+        assert min(place.width for place in found) * figure.get_figwidth() > 0.6
+
+
+def test_texts_beside_rows_do_not_meet(tmp_path):
+    text = "val/北の森のシジュウカラとハシブトガラスの雌の成鳥の写真集/0001_7961113.jpg\n" + "before: x\n" * 9
+    drawn = plots.before_after(images(3), maps(3, 3, 3), maps(3, 3, 3), [text] * 3)
+    for figure in (drawn, plots.attention_grid(images(3), maps(3, 2, 3, 3), [text] * 3)):
+        labels = [ax.yaxis.label for ax in figure.axes if "before: x" in ax.get_ylabel()]
+        assert len(labels) == 3 and within(figure, *labels)
+        boxes = [label.get_window_extent() for label in labels]
+        assert boxes[0].y0 > boxes[1].y1 and boxes[1].y0 > boxes[2].y1
+        saved(figure, tmp_path)
+
+
 def test_an_edit_and_its_answer(tmp_path):
     own, under, edited = maps(4, 4), maps(4, 4) / 2, torch.zeros(4, 4, dtype=torch.bool)
     edited[1, 2] = True
-    before, after = torch.tensor([0.7, 0.2, 0.1, 0.0]), torch.tensor([0.1, 0.8, 0.1, 0.0])
-    figure = plots.edited_answer(images(1)[0], own, under, edited, before, after, NAMES, label=3, shown=3)
+    before, after = torch.tensor([0.2, 0.7, 0.0]), torch.tensor([0.8, 0.1, 0.0])
+    names = [NAMES[1], NAMES[0], NAMES[3]]
+    about = (images(1)[0], own, under, edited, before, after, names)
+    figure = plots.edited_answer(*about, true=2)
     answer = figure.axes[3]
     assert [label.get_text() for label in answer.get_yticklabels()] == [NAMES[1], NAMES[0], "<b> (true)"]
     widths = [bar.get_width() for bar in answer.patches]
@@ -151,6 +244,28 @@ def test_an_edit_and_its_answer(tmp_path):
     (frame,) = figure.axes[2].patches
     assert frame.get_xy() == (1.5, 0.5) and not figure.axes[1].patches
     saved(figure, tmp_path)
+    of_a_patch = plots.edited_answer(*about, query=(3, 0))
+    frames = [{patch.get_xy() for patch in axes.patches} for axes in of_a_patch.axes[:3]]
+    assert frames == [{(-0.5, 2.5)}, {(-0.5, 2.5)}, {(-0.5, 2.5), (1.5, 0.5)}]
+
+
+def test_what_an_edit_does_is_said():
+    model, value = tiny_model(), torch.zeros(1, 4, 4)
+    edited = torch.zeros(1, 4, 4, dtype=torch.bool)
+    assert _edit_text(AttentionEdit(value, edited), model) == "no cell is edited"
+    edited[0, 1:3, 2] = True
+    text = _edit_text(AttentionEdit(value, edited), model)
+    assert text == "rows 1 to 2, column 2 set to 0 in all layers, all query rows"
+    value[0, 2, 2], edited[0, 0, 0] = 0.7, True
+    text = _edit_text(AttentionEdit(value, edited, 1, queries="cls"), model)
+    assert (
+        text == "3 cells within rows 0 to 2, columns 0 to 2 set to 0 to 0.7 in layer 1, the class token's row"
+    )
+
+
+def test_the_true_class_is_always_shown():
+    p = torch.tensor([0.1, 0.3, 0.05, 0.2, 0.25, 0.06, 0.04])
+    assert _most_probable(p, 3) == [1, 4, 3, 0, 5] and _most_probable(p, 6) == [1, 4, 3, 0, 6]
 
 
 def test_outcomes_stand_where_they_belong(tmp_path):

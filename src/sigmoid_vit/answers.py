@@ -11,6 +11,7 @@ from torch import Tensor
 from sigmoid_vit.attention_quality import AttentionViews, attention_views, looking_rows
 from sigmoid_vit.data import BatchTransform, Part, Prepared
 from sigmoid_vit.model import SigmoidViT
+from sigmoid_vit.plots import NAME, short
 from sigmoid_vit.prediction import predict
 from sigmoid_vit.runs import Run, data_config, make_accelerator
 
@@ -27,6 +28,11 @@ def sigmoid_attention(model: SigmoidViT, images: Tensor, layer: str | int = "las
     attention = next(iter(logits.values()))[:, :, rows, patches].sigmoid()
     grid = model.patch_embed.dynamic_feat_size(images.shape[-2:])
     return class_logits, attention.mean(dim=2).unflatten(-1, grid)
+
+
+def looks(model: SigmoidViT) -> str:
+    """The query whose attention `sigmoid_attention` returns, in words."""
+    return "class token" if model.has_class_token else "mean over all patches"
 
 
 class Network:
@@ -114,5 +120,7 @@ class Answers:
 
 def answer_text(image_id: str, probabilities: Tensor, label: int, classes: Sequence[str]) -> str:
     """The id of an image, the class with most of the probabilities [K], and the true class; three lines."""
-    p, answer = probabilities, int(probabilities.argmax())
-    return f"{image_id}\nanswer {classes[answer]} ({p[answer]:.0%})\ntrue {classes[label]} ({p[label]:.0%})"
+    (answer, said), (true, held) = (
+        (short(classes[k], NAME), float(probabilities[k])) for k in (int(probabilities.argmax()), label)
+    )
+    return f"{image_id}\nanswer {answer} ({said:.0%})\ntrue {true} ({held:.0%})"

@@ -102,6 +102,9 @@ def open_networks(
         UserError: there is no such run, data set or part; or the runs have another data set or other classes,
             or their parts hold other images.
     """
+    for opened, option in ((run, "--run (RESULT_DIR"), (before, "--against (COMPARE_WITH")):
+        if opened:
+            check_trained(opened, which, f"{option} in the notebook)")
     if before:
         check_comparable(run, before)
     data = run.open_data(dataset_path)
@@ -113,10 +116,22 @@ def open_networks(
     return data, part, network, former
 
 
+def check_trained(run: Run, which: str, option: str) -> None:
+    """Refuse a run without the checkpoint; `option` is what gives another run."""
+    if run.config.is_file() and not (run.folder / f"{which}.pt").is_file():
+        raise UserError(
+            f"{run.folder} has no {which}.pt: none of its epochs has ended, or the file was moved; "
+            f"train it on with RESUME=true, or give another run with {option}"
+        )
+
+
 def check_comparable(run: Run, before: Run) -> None:
     """Refuse two runs that are one, or that have other data sets or classes."""
     if run.folder.resolve() == before.folder.resolve():
-        raise UserError(f"{run.folder} is compared with itself; give another run with --against")
+        raise UserError(
+            f"{run.folder} is compared with itself; give another run with --against "
+            "(COMPARE_WITH in the notebook)"
+        )
     sets = run.settings().dataset, before.settings().dataset
     if sets[0] != sets[1]:
         raise UserError(
@@ -137,5 +152,6 @@ def check_same_images(part: Part, run: Run, before: Run, dataset_path: str | Non
     if part.ids != open_data(same, dataset_path).part(part.name).ids:
         raise UserError(
             f"the {part.name} parts of {run.folder} and {before.folder} hold different images, because "
-            "their SEED or VAL_FRACTION differ; compare them on a test part with --split"
+            "their SEED or VAL_FRACTION differ; compare them on a test part with --split "
+            "(SPLIT in the notebook)"
         )

@@ -9,6 +9,10 @@ from typing import NoReturn
 class UserError(ValueError):
     """Something the user can put right. The message is one sentence: what, where, and what to do."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in a notebook, in the place of a traceback."""
+        return [f"error: {self}"]
+
 
 class Parser(argparse.ArgumentParser):
     """An argument parser that takes no abbreviations and whose errors are `UserError`s."""

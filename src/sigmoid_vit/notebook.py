@@ -20,7 +20,7 @@ from sigmoid_vit.errors import UserError
 from sigmoid_vit.files import write_atomically
 from sigmoid_vit.human_attention import marked_cells
 from sigmoid_vit.metrics import classification_metrics, confident_errors, confident_hits
-from sigmoid_vit.pictures import Picture
+from sigmoid_vit.pictures import LAYERS_SHOWN, Picture
 from sigmoid_vit.runs import Run
 from sigmoid_vit.touch import Touch
 
@@ -37,11 +37,10 @@ def open_report(
 ) -> "Report":
     """A report on a run, with a folder of its own for its pictures and numbers.
 
-    What is None is taken from the environment where it is set there: RESULT_DIR, COMPARE_WITH, SPLIT and
-    DATASET_PATH.
+    What is None is taken from the environment where RESULT_DIR, COMPARE_WITH or SPLIT is set there.
 
     Args:
-        run_dir: the run's folder; None for the one trained last in `result`.
+        run_dir: the run's folder, or a folder of runs for the one trained last in it; None for `result`.
         compare_with: the run before; None for the one that Step 2 started from, where it still is; False for
             none.
         split: "train", "val" or a test part; None for "test", or "val" in a data set without a test part.
@@ -51,16 +50,19 @@ def open_report(
     Raises:
         UserError: there is no such run, data set or part, or the two runs cannot be compared.
     """
-    run_dir, compare_with = _given("RESULT_DIR", run_dir), _given("COMPARE_WITH", compare_with)
-    split, dataset_path = _given("SPLIT", split), _given("DATASET_PATH", dataset_path)
-    run = Run(run_dir) if run_dir else newest_run(result)
+    run_dir = Path(_given("RESULT_DIR", run_dir) or result)
+    compare_with, split = _given("COMPARE_WITH", compare_with), _given("SPLIT", split)
+    run = (
+        newest_run(run_dir) if any(run_dir.glob("*/config.json")) or run_dir == Path(result) else Run(run_dir)
+    )
     before = first_step(run) if compare_with is None else Run(compare_with) if compare_with else None
     data, part, network, former = open_networks(run, before, split, dataset_path=dataset_path)
     answers = network.answer(network.prepare(part))
     answers_before = former.answer(former.prepare(part)) if former else None
-    print(f"run: {run.folder}\npart: {part.name}, {len(answers.part)} images")
-    print(f"compared with: {before.folder if before else 'no run'}")
-    return Report(data, answers, answers_before, new_folder(result))
+    report = Report(data, answers, answers_before, new_folder(result))
+    print("\n".join(f"{name}: {value}" for name, value in report.about.items()))
+    print(f"pictures and numbers: {report.folder}")
+    return report
 
 
 class Report:
@@ -79,8 +81,15 @@ class Report:
         self.metrics = classification_metrics(answers.probabilities, answers.labels, self.run.classes)
         self._pictures = pictures.predictions(answers, self.metrics)
         self._sections = {}
-        self._write("run", {"folder": str(self.run.folder), "part": answers.part.part.name})
-        print(f"pictures and numbers: {folder}")
+        self.about = {
+            "run": self.run.folder,
+            "checkpoint": answers.network.which,
+            "part": answers.part.part.name,
+            "images": len(answers.part),
+            "data": data.root.resolve() if data.root else "embedded",
+            "compared with": before.network.run.folder if before else "no run",
+        }
+        self._write("run", self.about)
 
     def settings(self) -> None:
         """What the run was made with: settings, versions, data, and what became of its edits."""
@@ -120,12 +129,12 @@ class Report:
     def errors(self, count: int = 6) -> None:
         """The attention behind the most confident errors."""
         chosen = confident_errors(self.answers.probabilities, self.answers.labels, count)
-        self._attention("errors", chosen, "most confident errors", "There is no error.")
+        self._attention("errors", chosen, "most confident errors", "There is no error.", LAYERS_SHOWN)
 
     def hits(self, count: int = 6) -> None:
         """The attention behind the surest hits."""
         chosen = confident_hits(self.answers.probabilities, self.answers.labels, count)
-        self._attention("hits", chosen, "surest hits", "There is no right answer.")
+        self._attention("hits", chosen, "surest hits", "There is no right answer.", LAYERS_SHOWN)
 
     def images(self, *chosen: int) -> None:
         """The attention behind the images at these positions, 0 being the first of the part."""
@@ -170,8 +179,10 @@ class Report:
         self._show("one_edit", touch.picture, shown=False)
         display(touch.widget)
 
-    def _attention(self, name: str, chosen: list[int], title: str, otherwise: str) -> None:
-        looks = pictures.attention(self.answers, chosen, title) if chosen else {}
+    def _attention(
+        self, name: str, chosen: list[int], title: str, otherwise: str, in_layers: int | None = None
+    ) -> None:
+        looks = pictures.attention(self.answers, chosen, title, in_layers) if chosen else {}
         self._show(name, looks.get("heads"), otherwise)
         if looks:
             self._show(f"{name}_layers", looks["layers"])

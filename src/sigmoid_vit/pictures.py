@@ -3,6 +3,7 @@
 `evaluation` writes them into the run's folder, `notebook` shows them.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,18 +12,21 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from sigmoid_vit import plots
-from sigmoid_vit.answers import Answers, Network, answer_text, sigmoid_attention
+from sigmoid_vit.answers import Answers, Network, answer_text, looks, sigmoid_attention
 from sigmoid_vit.attention_quality import looking_rows
 from sigmoid_vit.data import BatchTransform, Part, Prepared
 from sigmoid_vit.edit_maps import EditMaps
 from sigmoid_vit.edits import AttentionEdit, resolve_indices
+from sigmoid_vit.errors import UserError
 from sigmoid_vit.model import SigmoidViT
 from sigmoid_vit.runs import Run
+from sigmoid_vit.store import EditStore
 from sigmoid_vit.weights import load_checkpoint
 
 LAYERS_SHOWN = 3  # images whose attention is shown in all layers
 EDITS_SHOWN = 6  # training images shown with their edit
 PREDICTED_SHOWN = 2  # of these, if there are enough of both kinds, with a predicted edit
+CLASSES_SHOWN = 5  # with and without an edit
 CONFUSIONS_SHOWN = 20  # named in numbers, where there are more than plots.NAMED classes
 
 
@@ -43,10 +47,15 @@ def learning_curves(run: Run, which: str = "best") -> Picture | None:
     if run.edits.exists():
         title += "\nin training: with the edits, and the alignment with them in the loss"
     keys = ("loss", "val_loss", "accuracy", "val_accuracy")
-    shown = next((line for line in history if line["epoch"] == kept), history[-1])
+    evaluated = next((line for line in history if line["epoch"] == kept), history[-1])
     numbers = {
         name: {key: line[key] for key in ("epoch", *keys) if key in line}
-        for name, line in (("last epoch", history[-1]), ("epoch shown", shown))
+        for name, line in (("last epoch", history[-1]), ("epoch evaluated", evaluated))
+    }
+    numbers |= {
+        f"{key} by epoch": [line.get(key) for line in history]
+        for key in keys
+        if any(key in line for line in history)
     }
     return Picture(plots.learning_curves(history, kept, title), numbers)
 
@@ -59,10 +68,13 @@ def predictions(answers: Answers, metrics: dict) -> dict[str, Picture]:
     tops |= {"macro": metrics["macro_accuracy"]}
     true_class = answers.probabilities.gather(1, answers.labels[:, None]).squeeze(1)
     images = [sum(row) for row in counts]
+    bins_of_mpp = np.histogram(true_class.double(), plots.BINS, (0, 1))[0].tolist()
     bins, ece = metrics["calibration"], metrics["ece"]
     return {
         "top_k": Picture(plots.top_k(tops, title), {"images": metrics["n"], **tops}),
-        "mpp_histogram": Picture(plots.mpp_histogram(true_class, mpp, title), mpp),
+        "mpp_histogram": Picture(
+            plots.mpp_histogram(true_class, mpp, title), {**mpp, "images by bin": bins_of_mpp}
+        ),
         "per_class_accuracy": Picture(plots.per_class_accuracy(per_class, images, title), per_class),
         "confusion_matrix": Picture(
             plots.confusion_matrix(counts, classes, title), _confusions(counts, classes)
@@ -101,18 +113,25 @@ def attention_figure(
         answer_text(part.part.ids[i], p, label, classes)
         for i, p, label in zip(chosen, probabilities, labels.tolist(), strict=True)
     ]
-    return plots.attention_grid(images, maps.cpu(), titles, title)
+    return plots.attention_grid(images, maps.cpu(), titles, title, looks(model))
 
 
-def attention(answers: Answers, chosen: list[int], title: str) -> dict[str, Picture]:
-    """The images at these positions: `heads`, every head of the last block; `layers`, a few in all layers."""
-    network, title = answers.network, f"{answers.title}: {title}"
+def attention(answers: Answers, chosen: list[int], title: str, in_layers: int | None = None) -> dict:
+    """Pictures of the images at these positions: `heads`, every head of the last block; `layers`, all layers.
+
+    Args:
+        title: what is shown, behind the name of the run.
+        in_layers: how many of the images are shown in all layers; None for all of them.
+    """
+    network, few = answers.network, chosen[:in_layers]
+    title, who = f"{answers.title}: {title}", looks(network.model)
     about = (network.model, answers.part, network.transform, chosen, network.classes, title)
     heads = Picture(attention_figure(*about), _strongest(answers, chosen, answers.attention(chosen)))
-    few = chosen[:LAYERS_SHOWN]
+    if len(few) < len(chosen):
+        title += f", the first {len(few)} of {len(chosen)}"
     views = answers.views(few)
     kinds = (("sigmoid", views.sigmoid), ("softmax", views.softmax))
-    figure = plots.attention_layers(answers.images(few), *views, answers.texts(few), title)
+    figure = plots.attention_layers(answers.images(few), *views, answers.texts(few), title, who)
     numbers = {
         answers.part.part.ids[i]: {f"max of {kind} by layer": maps[k].amax((1, 2)) for kind, maps in kinds}
         for k, i in enumerate(few)
@@ -158,7 +177,8 @@ def edited_answer(
     """The answer to image i without and with an edit, and the attention of one query before and under it.
 
     Args:
-        edit: of one image; None removes the cell that the class token looks at most in the last block.
+        edit: of one image and all heads; None removes the cell that the class token looks at most in the
+            last block.
         layer: whose attention is shown, and head; None for the mean over the heads.
         query: the patch that looks; None for the class token, or the mean over all patches without one.
     """
@@ -175,16 +195,61 @@ def edited_answer(
     edit = erased(answers, i) if edit is None else edit
     (before, own), (after, under) = look(None), look(edit.to(x.device))
     in_force = edit.edited[0] & _reaches(edit, model, layer, query)
-    classes, label = network.classes, int(answers.labels[i])
     under = torch.where(in_force, edit.value[0].float(), under)
-    title = f"{answers.title}: {answers.part.part.ids[i]}"
+    at = None if query is None else divmod(query, network.grid[1])
+    (seen,) = resolve_indices(layer, len(model.blocks), "layer")
+    who = looks(model) if at is None else f"patch at row {at[0]}, column {at[1]}"
+    about = {
+        "image": answers.part.part.ids[i],
+        "edit": _edit_text(edit, model),
+        "attention shown": f"layer {seen}, {'head mean' if head is None else f'head {head}'}, {who}",
+    }
+    label = int(answers.labels[i])
+    shown = _most_probable(before + after, label)
+    classes = [network.classes[k] for k in shown]
     figure = plots.edited_answer(
-        answers.images([i])[0], own, under, in_force, before, after, classes, label, title
+        answers.images([i])[0],
+        own,
+        under,
+        in_force,
+        before[shown],
+        after[shown],
+        classes,
+        true=shown.index(label),
+        title="{}: {image}\n{edit}\nattention shown: {attention shown}".format(answers.title, **about),
+        query=at,
     )
-    top = (before + after).topk(min(5, len(classes))).indices.tolist()
-    answer = {classes[k]: {"without the edit": before[k], "with the edit": after[k]} for k in top}
-    about = {"image": answers.part.part.ids[i], "true": classes[label]}
-    return Picture(figure, {**about, "probability": answer})
+    answer = {
+        name: {"without the edit": before[k], "with the edit": after[k]}
+        for name, k in zip(classes, shown, strict=True)
+    }
+    return Picture(figure, {**about, "true": network.classes[label], "probability": answer})
+
+
+def _most_probable(p: Tensor, label: int) -> list[int]:
+    """The CLASSES_SHOWN classes with most of p [K], the last of them giving way to the true one."""
+    order = p.argsort(descending=True)[:CLASSES_SHOWN].tolist()
+    return order if label in order else [*order[:-1], label]
+
+
+def _edit_text(edit: AttentionEdit, model: SigmoidViT) -> str:
+    """Which cells of its one image an edit of all heads sets to what, and where it is in force."""
+    cells = torch.nonzero(edit.edited[0])
+    if not len(cells):
+        return "no cell is edited"
+    (top, left), (bottom, right) = cells.amin(0).tolist(), cells.amax(0).tolist()
+    where = f"{_span('row', top, bottom)}, {_span('column', left, right)}"
+    if len(cells) < (bottom - top + 1) * (right - left + 1):
+        where = f"{len(cells)} cells within {where}"
+    low, high = (f"{value:.3g}" for value in edit.value[0][edit.edited[0]].aminmax())
+    layers = resolve_indices(edit.layers, len(model.blocks), "layer")
+    some = "all layers" if len(layers) == len(model.blocks) else f"layer {', '.join(map(str, layers))}"
+    rows = "all query rows" if edit.queries == "all" else "the class token's row"
+    return f"{where} set to {low if low == high else f'{low} to {high}'} in {some}, {rows}"
+
+
+def _span(what: str, first: int, last: int) -> str:
+    return f"{what} {first}" if first == last else f"{what}s {first} to {last}"
 
 
 def erased(answers: Answers, i: int) -> AttentionEdit:
@@ -210,10 +275,17 @@ def outcomes(change: dict, title: str) -> Picture:
 
 def changed(before: Answers, after: Answers, chosen: list[int], title: str) -> Picture:
     """The images at these positions, of the same part, with the attention and the answers of two networks."""
-    texts = _change_texts(before, after, chosen)
+    texts, who = _change_texts(before, after, chosen), _who_looks(before.network, after.network)
     maps = (answers.attention(chosen).mean(1) for answers in (before, after))
-    ids = [after.part.part.ids[i] for i in chosen]
-    return Picture(plots.before_after(after.images(chosen), *maps, texts, title), {"images": ids})
+    numbers = _change_numbers(before, after, chosen)
+    return Picture(plots.before_after(after.images(chosen), *maps, texts, title, looks=who), numbers)
+
+
+def _who_looks(before: Network | None, after: Network) -> str:
+    """The query whose attention is shown, of both networks where they differ."""
+    now = looks(after.model)
+    then = looks(before.model) if before else now
+    return now if now == then else f"before: {then}, after: {now}"
 
 
 def _change_texts(before: Answers | None, after: Answers, chosen: list[int]) -> list[str]:
@@ -221,21 +293,36 @@ def _change_texts(before: Answers | None, after: Answers, chosen: list[int]) -> 
     if before is None:
         return after.texts(chosen)
     part, texts = after.part.part, []
+    names = [plots.short(name, plots.NAME) for name in part.classes]
     for i, label in zip(chosen, after.labels[chosen].tolist(), strict=True):
         old, new = before.probabilities[i], after.probabilities[i]
         texts.append(
             f"{part.ids[i]}\n"
-            f"before: {part.classes[old.argmax()]} ({old.max():.0%})\n"
-            f"after: {part.classes[new.argmax()]} ({new.max():.0%})\n"
-            f"true: {part.classes[label]} ({old[label]:.0%} → {new[label]:.0%})"
+            f"before: {names[old.argmax()]} ({old.max():.0%})\n"
+            f"after: {names[new.argmax()]} ({new.max():.0%})\n"
+            f"true: {names[label]} ({old[label]:.0%} → {new[label]:.0%})"
         )
     return texts
+
+
+def _change_numbers(before: Answers | None, after: Answers, chosen: list[int]) -> dict:
+    """The ids of the images at these positions; for each, the true class and what both networks answer."""
+    part, numbers = after.part.part, {"images": [after.part.part.ids[i] for i in chosen]}
+    for i in chosen:
+        label = int(after.labels[i])
+        numbers[part.ids[i]] = {"true": part.classes[label]}
+        for when, answers in (("before", before), ("after", after)):
+            if answers:
+                p = answers.probabilities[i]
+                said = {"answer": part.classes[p.argmax()], "probability": p.max()}
+                numbers[part.ids[i]][when] = {**said, "probability of true": p[label]}
+    return numbers
 
 
 def edits(after: Network, before: Network | None, train: Part) -> Picture | None:
     """Training images of Step 2 with the edit it learned from, and the attention before and after.
 
-    People's edits first, then predicted ones. None for a run that learned from none.
+    Given edits first, then predicted ones. None for a run that learned from none.
     """
     if not after.run.edits.exists():
         return None
@@ -247,7 +334,7 @@ def edits(after: Network, before: Network | None, train: Part) -> Picture | None
     networks = [network for network in (before, after) if network]
     answers = [network.answer(network.prepare(part)) for network in networks]
     chosen = list(range(len(at)))
-    whose = ["predicted edit" if predicted else "edit by a person" for predicted in shown.predicted]
+    whose = _whose(after.settings.edits, part.ids, shown)
     old = answers[0] if before else None
     texts = [f"{text}\n{w}" for text, w in zip(_change_texts(old, answers[-1], chosen), whose, strict=True)]
     maps_before = old.attention(chosen).mean(1) if old else None
@@ -255,10 +342,31 @@ def edits(after: Network, before: Network | None, train: Part) -> Picture | None
     title = f"{answers[-1].title}: what it learned from"
     if after.settings.control == "shuffled":
         title += " (control: edits of other images)"
-    figure = plots.before_after(images, maps_before, maps_after, texts, title, (shown.value, shown.edited))
+    drawn, who = (shown.value, shown.edited), _who_looks(before, after)
+    figure = plots.before_after(images, maps_before, maps_after, texts, title, drawn, who)
     n = int(maps.has_edit.sum())
     counts = {"edited images": n, "predicted": int(maps.predicted[maps.has_edit].sum())}
-    return Picture(figure, {**counts, "edited cells": int(maps.edited.sum()), "images shown": part.ids})
+    counts |= {"edited cells": int(maps.edited.sum()), "images shown": part.ids}
+    numbers = _change_numbers(old, answers[-1], chosen)
+    del numbers["images"]
+    for image_id, w in zip(part.ids, whose, strict=True):
+        numbers[image_id]["edit"] = w
+    return Picture(figure, counts | numbers)
+
+
+def _whose(store: str, ids: Sequence[str], maps: EditMaps) -> list[str]:
+    """Of every edit, that it was predicted or who made it, as far as it still lies in the store."""
+    try:
+        with EditStore(store, readonly=True) as opened:
+            current = opened.current_all()
+    except UserError:  # the store is not there any more
+        current = {}
+    texts = []
+    for image_id, edited, predicted in zip(ids, maps.edited, maps.predicted, strict=True):
+        stored = current.get(image_id)
+        same = stored and torch.equal(stored.attention_edit().resize(edited.shape).edited[0], edited)
+        texts.append("predicted edit" if predicted else f"edit by {stored.author}" if same else "edit")
+    return texts
 
 
 def _some_edits(maps: EditMaps) -> np.ndarray:

@@ -6,7 +6,7 @@ import ipywidgets as widgets
 import torch
 
 from sigmoid_vit import pictures, plots
-from sigmoid_vit.answers import Answers
+from sigmoid_vit.answers import Answers, looks
 from sigmoid_vit.edits import AttentionEdit
 from sigmoid_vit.metrics import confident_errors, confident_hits
 from sigmoid_vit.pictures import Picture
@@ -34,9 +34,8 @@ class Touch:
         )
         self.layer = _choice("layer", [(str(k), k) for k in range(layers)], layers - 1)
         self.head = _choice("head", [("mean", NONE), *((str(k), k) for k in range(heads))], NONE)
-        looks = "class token" if network.model.has_class_token else "all patches"
         cells = [(f"row {k // gw}, column {k % gw}", k) for k in range(gh * gw)]
-        self.query = _choice("query", [(looks, NONE), *cells], NONE)
+        self.query = _choice("query", [(looks(network.model), NONE), *cells], NONE)
         self.rows, self.columns = _range("rows", row, gh), _range("columns", column, gw)
         self.value = widgets.FloatSlider(
             value=0.0, min=0, max=1, step=0.01, description="value", continuous_update=False, style=WIDE

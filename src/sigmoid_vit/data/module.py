@@ -72,7 +72,9 @@ class DataModule:
         if name in self.test_parts:
             return self.test(name)
         there = ", ".join([*parts, *self.test_parts])
-        raise UserError(f"this data set has no part {name!r}; choose one with --split: {there}")
+        raise UserError(
+            f"this data set has no part {name!r}; choose one with --split (SPLIT in the notebook): {there}"
+        )
 
     def test(self, name: str = "test") -> Part:
         """Read a test part. `UserError` for a name that is not in `test_parts`."""

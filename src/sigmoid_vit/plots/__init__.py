@@ -12,6 +12,7 @@ from sigmoid_vit.plots.attention import (
 )
 from sigmoid_vit.plots.comparison import before_after, outcomes
 from sigmoid_vit.plots.predictions import (
+    BINS,
     NAMED,
     calibration,
     confusion_matrix,
@@ -19,10 +20,12 @@ from sigmoid_vit.plots.predictions import (
     per_class_accuracy,
     top_k,
 )
-from sigmoid_vit.plots.style import save, style
+from sigmoid_vit.plots.style import NAME, save, short, style
 from sigmoid_vit.plots.training import learning_curves
 
 __all__ = [
+    "BINS",
+    "NAME",
     "NAMED",
     "attention_grid",
     "attention_layers",
@@ -37,6 +40,7 @@ __all__ = [
     "outcomes",
     "per_class_accuracy",
     "save",
+    "short",
     "style",
     "top_k",
 ]

@@ -8,10 +8,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from sigmoid_vit.plots.style import short, style, wrapped
+from sigmoid_vit.plots.style import NAME, beside, headed, short, style
 
 ATTENTION_COLOURS = "viridis"
-LINE = 40  # characters of a text beside a row
+ORANGE = "#d95f02"
+ACROSS = 6  # layers or heads side by side
+WIDTH, CELL = 7.6, 1.15  # inches of all maps side by side, and of one, with what is around it, at most
 ORDERS = {  # of insertion and deletion: name, and how its curve looks
     "sigmoid": ("sigmoid attention, last block", dict(color="#31688e", marker="o", markersize=3)),
     "rollout": ("rollout", dict(color="#d95f02", marker="s", markersize=3)),
@@ -19,41 +21,60 @@ ORDERS = {  # of insertion and deletion: name, and how its curve looks
 }
 
 
-def attention_grid(images: Tensor, maps: Tensor, titles: Sequence[str], title: str = "") -> Figure:
-    """A row per image: the image, the head mean of its sigmoid attention, and every head.
+def attention_grid(
+    images: Tensor, maps: Tensor, titles: Sequence[str], title: str = "", looks: str = "class token"
+) -> Figure:
+    """Per image: the image, the head mean of its sigmoid attention, and every head, ACROSS side by side.
 
     Args:
         images: uint8 [B, 3, h, w].
         maps: sigmoid attention in 0..1, [B, H, gh, gw].
-        titles: B texts, shown left of the rows.
+        titles: B texts, shown left of the images.
         title: of the whole figure.
+        looks: the query whose attention it is.
     """
     B, H = maps.shape[:2]
-    shown = ["image", "head mean", *(f"head {h}" for h in range(H))]
+    heads = _in_rows([f"head {h}" for h in range(H)])
+    mosaic = [
+        [f"image {i}", f"head mean {i}", *(name and f"{name} {i}" for name in row)]
+        for i in range(B)
+        for row in heads
+    ]
+    titles, width, height = beside(titles)
+    across = 2 + len(heads[0])
+    cell = min(CELL, WIDTH / across)
     with style():
-        figure = Figure(figsize=(1.3 * len(shown) + 2.2, 1.35 * B + 0.5), layout="constrained")
-        axes = figure.subplots(B, len(shown), squeeze=False)
-        for row, image, heads, text in zip(axes, images, maps, titles, strict=True):
-            row[0].imshow(image.permute(1, 2, 0).numpy())
-            row[0].set_ylabel(wrapped(text, LINE), rotation=0, ha="right", va="center")
-            for ax, values in zip(row[1:], [heads.mean(0), *heads], strict=True):
-                scale = attention_map(ax, values)
-            for ax in row:
-                ax.set(xticks=[], yticks=[])
-        for ax, name in zip(axes[0], shown, strict=True):
-            ax.set_title(name)
-        figure.colorbar(scale, ax=axes, shrink=min(1, 2 / B), pad=0.01, label="sigmoid attention")
-        figure.suptitle(f"{title}\nsigmoid attention of the class token, last block".strip())
+        size = cell * across + width + 0.9, B * max((cell + 0.15) * len(heads), height) + 0.6
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.subplot_mosaic(mosaic, empty_sentinel="")
+        for i in range(B):
+            axes[f"image {i}"].imshow(images[i].permute(1, 2, 0).numpy())
+            axes[f"image {i}"].set_ylabel(titles[i], rotation=0, ha="right", va="center")
+            shown = {"head mean": maps[i].mean(0)} | {f"head {h}": maps[i, h] for h in range(H)}
+            for name, values in shown.items():
+                scale = attention_map(axes[f"{name} {i}"], values)
+            for name in ("image", *shown):
+                axes[f"{name} {i}"].set(xticks=[], yticks=[], title=name if i == 0 or len(heads) > 1 else "")
+        figure.colorbar(
+            scale, ax=list(axes.values()), pad=0.01, label="sigmoid attention", shrink=min(1, 3 / size[1])
+        )
+        headed(figure, f"{title}\nsigmoid attention ({looks}), last block".strip())
     return figure
 
 
 def attention_layers(
-    images: Tensor, sigmoid: Tensor, softmax: Tensor, rollout: Tensor, titles: Sequence[str], title: str = ""
+    images: Tensor,
+    sigmoid: Tensor,
+    softmax: Tensor,
+    rollout: Tensor,
+    titles: Sequence[str],
+    title: str = "",
+    looks: str = "class token",
 ) -> Figure:
     """Per image sigmoid attention of every layer, below it softmax attention, and at the side rollout.
 
-    Softmax attention and rollout are shares of a sum over all tokens; each such map is divided by its
-    maximum, which stands below it.
+    Layers stand ACROSS side by side. Softmax attention and rollout are shares of a sum over all tokens; each
+    such map is divided by its maximum, which stands below it.
 
     Args:
         images: uint8 [B, 3, h, w].
@@ -61,33 +82,42 @@ def attention_layers(
         rollout: 0..1 [B, gh, gw].
         titles: B texts, shown left of the images.
         title: of the whole figure.
+        looks: the query whose attention it is.
     """
     B, L = sigmoid.shape[:2]
-    rows = [(i, kind) for i in range(B) for kind in ("sigmoid", "softmax")]
-    mosaic = [[f"image {i}", *(f"{kind} {i} {k}" for k in range(L)), f"rollout {i}"] for i, kind in rows]
-    titles = [wrapped(text, LINE) for text in titles]
-    beside = max(len(line) for text in titles for line in text.splitlines())  # characters
+    layers = _in_rows([f"layer {k}" for k in range(L)])
+    mosaic = [
+        [f"image {i}", *(name and f"{kind} {name} {i}" for name in row), f"rollout {i}"]
+        for i in range(B)
+        for row in layers
+        for kind in ("sigmoid", "softmax")
+    ]
+    titles, width, height = beside(titles)
+    ratios = (1.7, *[1] * len(layers[0]), 1.7)
+    cell = min(CELL, WIDTH / sum(ratios))
     with style():
-        figure = Figure(figsize=(1.05 * (L + 4) + 0.06 * beside + 0.8, 2.45 * B + 0.7), layout="constrained")
-        axes = figure.subplot_mosaic(mosaic, width_ratios=(2, *[1] * L, 2))
+        size = cell * sum(ratios) + width + 1, B * max((2 * cell + 0.6) * len(layers), height) + 0.7
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.subplot_mosaic(mosaic, width_ratios=ratios, empty_sentinel="")
         for i in range(B):
             axes[f"image {i}"].imshow(images[i].permute(1, 2, 0).numpy())
             axes[f"image {i}"].set_ylabel(titles[i], rotation=0, ha="right", va="center")
             scale = _of_maximum(axes[f"rollout {i}"], rollout[i])
             for k in range(L):
-                attention_map(axes[f"sigmoid {i} {k}"], sigmoid[i, k])
-                _of_maximum(axes[f"softmax {i} {k}"], softmax[i, k])
-            for kind in ("sigmoid", "softmax"):
-                axes[f"{kind} {i} 0"].set_ylabel(kind)
+                above, below = (axes[f"{kind} layer {k} {i}"] for kind in ("sigmoid", "softmax"))
+                attention_map(above, sigmoid[i, k])
+                _of_maximum(below, softmax[i, k])
+                above.set_title(f"layer {k}" if i == 0 or len(layers) > 1 else "")
+                if k % ACROSS == 0:
+                    above.set_ylabel("sigmoid")
+                    below.set_ylabel("softmax")
         for ax in axes.values():
             ax.set(xticks=[], yticks=[])
         for name in ("image", "rollout"):
             axes[f"{name} 0"].set_title(name)
-        for k in range(L):
-            axes[f"sigmoid 0 {k}"].set_title(f"layer {k}")
         label = "sigmoid attention;\nsoftmax and rollout: share of the maximum"
-        figure.colorbar(scale, ax=list(axes.values()), shrink=min(1, 2 / B), pad=0.01, label=label)
-        figure.suptitle(f"{title}\nattention of the class token in every layer, head mean".strip())
+        figure.colorbar(scale, ax=list(axes.values()), pad=0.01, label=label, shrink=min(1, 3 / size[1]))
+        headed(figure, f"{title}\nattention ({looks}) in every layer, head mean".strip())
     return figure
 
 
@@ -110,7 +140,7 @@ def insertion_deletion(faithfulness: dict, title: str = "") -> Figure:
             legend = dict(loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False)
             axes.legend(title=f"area under the curve ({better} is better)", **legend)
         figure.axes[0].set_ylabel("probability of the predicted class")
-        figure.suptitle(f"{title}\nmean over {faithfulness['n']} images".strip())
+        headed(figure, f"{title}\nmean over {faithfulness['n']} images".strip())
     return figure
 
 
@@ -128,9 +158,9 @@ def edited_answer(
     before: Tensor,
     after: Tensor,
     classes: Sequence[str],
-    label: int,
+    true: int | None = None,
     title: str = "",
-    shown: int = 5,
+    query: tuple[int, int] | None = None,
 ) -> Figure:
     """One image, its attention as it is and under an edit, and the probabilities without and with the edit.
 
@@ -138,27 +168,34 @@ def edited_answer(
         image: uint8 [3, h, w].
         own, with_edit: sigmoid attention in 0..1 [gh, gw].
         edited: bool [gh, gw]; these cells are outlined.
-        before, after: probabilities [K] of the K classes.
-        label: the true class.
+        before, after: probabilities [k] of the k classes that are shown.
+        classes: their names.
+        true: which of them is the true class.
         title: of the whole figure.
-        shown: how many classes have bars; those with most before and after, and the true one.
+        query: row and column of the patch whose attention it is; None for no single patch.
     """
     with style():
         figure = Figure(figsize=(9.5, 2.7), layout="constrained")
         axes = figure.subplots(1, 4, width_ratios=(1, 1, 1, 1.3))
-        axes[0].imshow(image.permute(1, 2, 0).numpy())
+        (gh, gw), (h, w) = own.shape, image.shape[1:]
+        cells = (-0.5, gw - 0.5, gh - 0.5, -0.5)  # the image in the maps' coordinates
+        axes[0].imshow(image.permute(1, 2, 0).numpy(), extent=cells, aspect=h * gw / (w * gh))
         attention_map(axes[1], own)
         scale = attention_map(axes[2], with_edit)
-        _outline(axes[2], edited)
-        names = ("image", "its own attention", "edited (outlined)")
+        for cell in torch.nonzero(edited).tolist():
+            _outline(axes[2], cell, ORANGE)
+        names = ("image", "its own attention", "edited (outlined)" if edited.any() else "under the edit")
         for ax, name in zip(axes, names, strict=False):
             ax.set(xticks=[], yticks=[], title=name)
+            if query:
+                _outline(ax, query, "black")
+                _outline(ax, query, "white", linestyle=":")
+        if query:
+            axes[0].set_xlabel("dotted: the patch that looks")
         figure.colorbar(scale, ax=axes[:3], shrink=0.7, pad=0.01, label="sigmoid attention")
-        order = (before + after).argsort(descending=True)[:shown].tolist()
-        order = order if label in order else [*order[:-1], label]
-        names = [short(classes[k], 20) + (" (true)" if k == label else "") for k in order]
-        _answer_bars(axes[3], before[order], after[order], names)
-        figure.suptitle(title)
+        names = [short(name, NAME) + (" (true)" if k == true else "") for k, name in enumerate(classes)]
+        _answer_bars(axes[3], before, after, names)
+        headed(figure, title)
     return figure
 
 
@@ -174,11 +211,18 @@ def _answer_bars(axes: Axes, before: Tensor, after: Tensor, names: Sequence[str]
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False)
 
 
-def _outline(axes: Axes, cells: Tensor) -> None:
-    """Draw a frame around each of the cells, bool [gh, gw]."""
-    look = dict(facecolor="none", edgecolor="#d95f02", linewidth=1.5)
-    for row, column in torch.nonzero(cells).tolist():
-        axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, **look))
+def _outline(axes: Axes, cell: Sequence[int], colour: str, **look) -> None:
+    """Draw a frame around the cell in this row and column."""
+    row, column = cell
+    look = dict(facecolor="none", edgecolor=colour, linewidth=1.5, **look)
+    axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, **look))
+
+
+def _in_rows(names: Sequence[str]) -> list[list[str]]:
+    """Names in rows of at most ACROSS, the last one filled up with "" if there is more than one."""
+    across = min(ACROSS, len(names))
+    names = [*names, *[""] * (-len(names) % across)]
+    return [names[k : k + across] for k in range(0, len(names), across)]
 
 
 def _of_maximum(axes: Axes, values: Tensor):

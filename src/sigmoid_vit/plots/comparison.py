@@ -8,9 +8,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from sigmoid_vit.plots.attention import attention_map
-from sigmoid_vit.plots.style import style, wrapped
-
-LINE = 46  # characters of a text beside a row
+from sigmoid_vit.plots.style import beside, headed, style
 
 
 def before_after(
@@ -20,6 +18,7 @@ def before_after(
     texts: Sequence[str],
     title: str = "",
     edits: tuple[Tensor, Tensor] | None = None,
+    looks: str = "class token",
 ) -> Figure:
     """A row per image: the image, its attention before and after, and between them the edit, if given.
 
@@ -30,14 +29,14 @@ def before_after(
         texts: B texts, shown left of the rows.
         title: of the whole figure.
         edits: value in 0..1 [B, gh, gw] and edited, bool [B, gh, gw]; cells that are not edited are hatched.
+        looks: the query whose attention it is.
     """
     B, names = len(images), ["image"]
     names += ["attention before"] * (before is not None) + ["edit"] * (edits is not None)
     names += ["attention after" if before is not None else "attention"]
-    texts = [wrapped(text, LINE) for text in texts]
-    beside = max(len(line) for text in texts for line in text.splitlines())  # characters
+    texts, width, height = beside(texts)
     with style():
-        size = (1.45 * len(names) + 0.06 * beside + 0.7, 1.45 * B + 0.8)
+        size = 1.45 * len(names) + width + 0.9, B * max(1.45, height + 0.1) + 0.8
         figure = Figure(figsize=size, layout="compressed")
         axes = figure.subplots(B, len(names), squeeze=False)
         for i, row in enumerate(axes):
@@ -52,11 +51,11 @@ def before_after(
                 ax.set(xticks=[], yticks=[])
         for ax, name in zip(axes[0], names, strict=True):
             ax.set_title(name)
-        figure.colorbar(scale, ax=axes, shrink=min(1, 2 / B), pad=0.01, label="sigmoid attention")
-        lines = [*title.splitlines(), "sigmoid attention of the class token, last block, head mean"]
+        figure.colorbar(scale, ax=axes, shrink=min(1, 3 / size[1]), pad=0.01, label="sigmoid attention")
+        lines = [*title.splitlines(), f"sigmoid attention ({looks}), last block, head mean"]
         if edits is not None and not edits[1].all():
             lines.append("hatched cells are not edited")
-        figure.suptitle(wrapped("\n".join(lines), int(12 * size[0])))
+        headed(figure, "\n".join(lines))
     return figure
 
 
@@ -87,7 +86,7 @@ def outcomes(change: dict, title: str = "") -> Figure:
         axes.set(ylabel=f"before: accuracy {accuracy['against']:.3f}")
         figure.colorbar(image, ax=axes, label=f"share of the {n} images")
         test = f"McNemar's exact test: {fixed} fixed, {broken} broken, p = {change['mcnemar_p']:.2g}"
-        figure.suptitle(f"{title}\n{test}".strip())
+        headed(figure, f"{title}\n{test}".strip())
     return figure
 
 

@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from scipy.stats import gaussian_kde
 from torch import Tensor
 
-from sigmoid_vit.plots.style import short, style
+from sigmoid_vit.plots.style import COLUMN, columns, headed, short, style
 
 BLUE, ORANGE = "#31688e", "#d95f02"
 NAMED = 30  # more classes than these are not all named
@@ -24,7 +24,8 @@ def top_k(accuracies: dict[str, float], title: str = "") -> Figure:
         figure = Figure(figsize=(4.5, 0.3 * len(accuracies) + 0.9), layout="constrained")
         axes = figure.subplots()
         _bars(axes, list(accuracies), list(accuracies.values()))
-        axes.set(title=title, xlabel="accuracy")
+        axes.set(xlabel="accuracy")
+        headed(figure, title)
     return figure
 
 
@@ -50,7 +51,7 @@ def per_class_accuracy(accuracy: dict[str, float | None], images: Sequence[int],
             ax.plot(np.arange(1, len(names) + 1), np.asarray(values)[worst_first], color=BLUE, clip_on=False)
             ax.set(xlabel="classes, the worst first", ylabel="accuracy", ylim=(0, 1), xlim=(1, len(names)))
             ax.set_title(f"all {len(names)} classes")
-        figure.suptitle(title)
+        headed(figure, title)
     return figure
 
 
@@ -59,22 +60,26 @@ def confusion_matrix(counts: Sequence[Sequence[int]], classes: Sequence[str], ti
     counts = np.asarray(counts)
     share = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
     K = len(classes)
-    side = min(max(0.45 * K + 1.6, 3.5), 11)
+    names = [short(name) for name in classes] if K <= NAMED else []
+    longest = max(map(columns, names), default=3)  # else the classes' numbers
+    upright = longest <= 2
+    cells, beside = min(max(0.45 * K, 2), 8), COLUMN * longest  # inches
     with style():
-        figure = Figure(figsize=(side + 0.6, side), layout="constrained")
+        size = (cells + beside + 1.5, cells + 1 + (0 if upright else beside))
+        figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots()
         image = axes.imshow(share, cmap="cividis", vmin=0, vmax=1)
-        figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class")
-        number = "" if K <= NAMED else " (number of the class, from 0)"
-        axes.set(xlabel=f"predicted{number}", ylabel=f"true{number}", title=title)
-        if K <= NAMED:
-            names = [short(name) for name in classes]
-            axes.set_xticks(range(K), names, rotation=90 if max(map(len, names)) > 2 else 0)
+        figure.colorbar(image, ax=axes, label="share of the true class")
+        number = "" if names else " (number of the class, from 0)"
+        axes.set(xlabel=f"predicted{number}", ylabel=f"true{number}")
+        if names:
+            axes.set_xticks(range(K), names, rotation=0 if upright else 90)
             axes.set_yticks(range(K), names)
         if K <= 20:
             for i, j in np.ndindex(K, K):
                 colour = "black" if share[i, j] > 0.5 else "white"
                 axes.text(j, i, counts[i, j], ha="center", va="center", color=colour)
+        headed(figure, title)
     return figure
 
 
@@ -96,9 +101,9 @@ def mpp_histogram(true_class: Tensor, mpp: dict[str, float], title: str = "") ->
         axes.axvline(mpp["mean"], color=ORANGE, linestyle="--", label=f"mean {mpp['mean']:.3f}")
         axes.plot([], [], " ", label=f"max {mpp['max']:.3f}, min {mpp['min']:.3f}")
         axes.set(xlabel="probability of the true class", ylabel="images", xlim=(0, 1), ylim=(0, None))
-        axes.set_title(title)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         figure.legend(loc="outside lower center", ncols=4, frameon=False)
+        headed(figure, title)
     return figure
 
 
@@ -124,11 +129,12 @@ def calibration(bins: dict[str, list], ece: float, title: str = "") -> Figure:
         confidence, accuracy, area = zip(*points, strict=True)
         above.plot(confidence, accuracy, color=BLUE, linewidth=0.8)
         above.scatter(confidence, accuracy, area, BLUE, clip_on=False, zorder=3, label=f"ECE {ece:.3f}")
-        above.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1), title=title)
+        above.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
         figure.legend(loc="outside lower center", ncols=2, frameon=False)
         below.stairs(bins["images"], edges, fill=True, color=BLUE, alpha=0.6)
         below.set(xlabel="confidence: probability of the predicted class", ylabel="images")
         below.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+        headed(figure, title)
     return figure
 
 

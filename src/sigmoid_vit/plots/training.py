@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sigmoid_vit.plots.style import style
+from sigmoid_vit.plots.style import headed, style
 
 CURVES = {
     "train": dict(color="#31688e", linestyle="-"),
@@ -31,9 +31,10 @@ def learning_curves(history: Sequence[dict], kept: int | None = None, title: str
                     marker = "o" if len(points) < 3 else None
                     axes.plot(*zip(*points, strict=True), label=name, marker=marker, clip_on=False, **look)
             if kept is not None:
-                axes.axvline(kept, color="0.6", linestyle=":", label=f"epoch {kept}, shown below")
-            axes.set(xlabel="epoch", ylabel=what, ylim=(0, 1) if what == "accuracy" else (0, None))
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+                axes.axvline(kept, color="0.6", linestyle=":", label=f"epoch {kept}, evaluated")
+            axes.set(xlabel="epoch", xlim=(0.5, history[-1]["epoch"] + 0.5))
+            axes.set(ylabel=what, ylim=(0, 1) if what == "accuracy" else (0, None))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
-        figure.suptitle(title)
+        headed(figure, title)
     return figure
