@@ -143,6 +143,39 @@ def test_a_map_follows_a_square_through_flips_and_crops():
     assert still > 5 * (maps - seen).abs().mean()  # a map left behind would not agree
 
 
+STOCK = [
+    v2.RandomHorizontalFlip(1),
+    v2.RandomVerticalFlip(1),
+    v2.Resize((10, 30)),
+    v2.RandomCrop((9, 11)),
+    v2.CenterCrop((9, 30)),  # pads as well
+    v2.RandomResizedCrop((14, 12)),
+    v2.Pad([1, 2, 3, 4]),
+    v2.RandomRotation(40, v2.InterpolationMode.BILINEAR, expand=True),
+    v2.RandomAffine(20, (0.2, 0.2), (0.7, 1.2), interpolation=v2.InterpolationMode.BILINEAR),
+    v2.RandomPerspective(p=1),
+    v2.ElasticTransform(sigma=1.0),
+]
+
+
+@pytest.mark.parametrize("stock", STOCK, ids=lambda stock: type(stock).__name__)
+def test_torchvisions_own_transforms_move_a_map_of_the_images_size(stock):
+    x = torch.rand(1, 16, 24, generator=torch.Generator().manual_seed(0))
+    image, maps, one = stock(tv_tensors.Image(x), AttentionMap(x), AttentionMap(x[0]))
+    assert type(maps) is type(one) is AttentionMap and not torch.equal(image, x)
+    torch.testing.assert_close(maps.as_subclass(torch.Tensor), image.as_subclass(torch.Tensor).clamp(0, 1))
+    assert torch.equal(one, maps[0])
+
+
+def test_what_comes_into_the_image_is_not_edited():
+    everywhere = AttentionMap(torch.ones(2, 4, 4))
+    for grown in (v2.Pad(1, fill=1)(everywhere), v2.Pad(1, padding_mode="reflect")(everywhere)):
+        assert grown.shape == (2, 6, 6) and grown.sum() == everywhere.sum()
+    nearest = v2.Resize((8, 8), v2.InterpolationMode.NEAREST)(AttentionMap(torch.eye(4)))
+    soft = v2.Resize((8, 8))(tv_tensors.Image(torch.eye(4)[None]))[0]
+    assert torch.equal(nearest.as_subclass(torch.Tensor), soft.as_subclass(torch.Tensor))
+
+
 def test_other_tensors_pass_through_and_the_image_is_the_same_with_maps(images):
     geometry = FlipCropResize((8, 8), "bicubic", flip=torch.ones(N, dtype=torch.bool))
     labels = torch.arange(N)

@@ -5,6 +5,8 @@ of them is two batched matrix products with the weights that Pillow and torchvis
 """
 
 import math
+from collections.abc import Callable
+from inspect import signature
 
 import numpy as np
 import torch
@@ -22,8 +24,42 @@ INTERPOLATIONS = ("bilinear", "bicubic")
 class AttentionMap(TVTensor):
     """A soft map for each image of a batch, float [B, gh, gw] in 0..1; it is resampled bilinearly.
 
-    torchvision's `Mask` is for class numbers and takes the nearest.
+    torchvision's `Mask` is for class numbers and takes the nearest. `BatchTransform` moves maps on the patch
+    grid. torchvision's own geometric transforms count in pixels: they move a map [..., H, W] of the image's
+    size, as they do a `Mask`, and fill what comes from outside with 0. An edit is two maps, which of its
+    cells are edited (1) and value times that, so 0 in both is "not edited".
     """
+
+
+SOFT = {"interpolation": InterpolationMode.BILINEAR, "antialias": True, "fill": 0, "padding_mode": "constant"}
+
+
+def _register(move: Callable, move_image: Callable) -> None:
+    """Let torchvision's function `move` move maps as it does images, but softly and filled with 0."""
+    soft = {name: SOFT[name] for name in SOFT if name in signature(move_image).parameters}
+
+    def moved(maps: AttentionMap, *args, **kwargs) -> AttentionMap:
+        x = maps.as_subclass(torch.Tensor)
+        x = move_image(x if x.ndim > 2 else x[None], *args, **kwargs | soft).clamp(0, 1)
+        return wrap(x if maps.ndim > 2 else x[0], like=maps)
+
+    F.register_kernel(move, AttentionMap)(moved)
+
+
+for _move, _move_image in (
+    (F.horizontal_flip, F.horizontal_flip_image),
+    (F.vertical_flip, F.vertical_flip_image),
+    (F.resize, F.resize_image),
+    (F.crop, F.crop_image),
+    (F.center_crop, F.center_crop_image),
+    (F.resized_crop, F.resized_crop_image),
+    (F.pad, F.pad_image),
+    (F.rotate, F.rotate_image),
+    (F.affine, F.affine_image),
+    (F.perspective, F.perspective_image),
+    (F.elastic, F.elastic_image),
+):
+    _register(_move, _move_image)
 
 
 class FlipCropResize(Transform):
