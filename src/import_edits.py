@@ -10,7 +10,8 @@ def main() -> None:
     source = (
         f"{', '.join(SOURCES)}; then the folder of masks (none: beside the images) or of gaze maps, or the "
     )
-    source += "gaze files; ink is digits_decoy's own and stands in for a person"
+    source += "gaze files; ink is digits_decoy's own and stands in for a person; export and a folder of "
+    source += "src/export_edits.py: those edits as they are"
     add("--from", dest="source", nargs="+", required=True, metavar=("SOURCE", "PATH"), help=source)
     add("--edits", default="edits.sqlite", help="the store (default: edits.sqlite)")
     add("--run", help="a run, result/<RUNS_NAME>: its model's grid, its data set, and its eyes for --select")

@@ -192,7 +192,7 @@ def test_what_an_edit_means():
     assert covers == {0: [[1, 0, 0]], 1: [[1, 0, 1]]}  # 2 is not edited; 3 leaves no cell to look at
 
 
-def test_masks_come_before_edits_and_edits_before_the_data_sets_own(digits, tmp_path):
+def test_named_masks_or_edits_come_before_the_data_sets_own(digits, tmp_path):
     part, store = digits.val, str(tmp_path / "edits.sqlite")
     own = marked_cells(digits, part, (6, 6))
     inside = np.stack([own.cover[i] > 0 for i in range(len(part))])
@@ -202,9 +202,13 @@ def test_masks_come_before_edits_and_edits_before_the_data_sets_own(digits, tmp_
     with EditStore(store) as edits:
         edits.save(edit)
         edits.save(replace(edit, image_id=part.ids[3], image_sha256=part.sha256(3), author=PREDICTED))
+        edits.save(replace(edit, image_id=part.ids[5], image_sha256="0" * 64))
+        edits.save(replace(edit, image_id=digits.train.ids[0]))
     from_edits = marked_cells(digits, part, (6, 6), edits=store)
+    account = "1 used, 1 of the data set's other images, 1 of changed images"
+    assert from_edits.source == f"edits in {store} ({account})"  # it is told and kept with the figures
     assert list(from_edits.cover) == [1] and np.array_equal(from_edits.cover[1], np.eye(6))
-    from_masks = marked_cells(digits, part, (6, 6), masks=str(tmp_path), edits=store)
+    from_masks = marked_cells(digits, part, (6, 6), masks=str(tmp_path))
     assert list(from_masks.cover) == [2] and from_masks.cover[2] == pytest.approx(np.ones((6, 6)))
 
 

@@ -1,6 +1,7 @@
 """Human attention becomes edits: the right cells of the right images, and none where nobody said a thing."""
 
 import hashlib
+import json
 import runpy
 import sys
 from pathlib import Path
@@ -165,6 +166,8 @@ def test_masks_become_edits_and_all_else_is_accounted_for(folder):
     again, _ = run_import(folder, "masks", masks, mask_edit="both", covered=0)
     assert sorted(again.replaced) == list(edits) and len(again.edited) == 4
     assert "in place of an earlier edit, which stays in the history: 2 (" in again.text()
+    empty, _ = run_import(folder, "masks", masks, mask_edit="both", missing=1)
+    assert empty.without_cells == empty.edited and "without a cell" in empty.text()
 
 
 def test_only_the_named_part_is_edited(folder):
@@ -313,11 +316,14 @@ def test_gaze_on_cub_by_the_numbers_of_images_txt(tmp_path, cub_2011):  # noqa: 
     in_train = [FILES.index(file) + 1 for file in TRAIN]
     in_test = next(i for i in range(1, len(FILES)) if i not in in_train)
     lines = [f"{number},{w},{h},7,3,400" for number in in_train[:3]]
+    lines[1] += f",{w + 1},3,90,-1,3,90"
     file = write(tmp_path / "gaze.txt", *lines, f"{in_test},{w},{h},7,3,400", "999,20,14,7,3,400")
     options = dict(dataset_path=str(cub_2011), val_fraction=0, edits=str(tmp_path / "e.sqlite"), grid="2x4")
     account = import_edits(ImportOptions("gaze", [file], **options))
     edits = stored(tmp_path / "e.sqlite")
     assert list(edits) == [f"images/{file}" for file in TRAIN[:3]] and account.unknown == ["999"]
+    assert account.outside == {f"images/{TRAIN[1]}": 2}
+    assert f"outside their image, left out: 2 (images/{TRAIN[1]})" in account.text()
     for edit in edits.values():
         assert edit.edited.all() and edit.value.argmax() == 1 and 0 < edit.value.max() <= 1
     assert len(account.without["missing"]) == len(TRAIN) - 3 and account.resized == []
@@ -545,15 +551,50 @@ def test_masks_that_say_nothing_write_nothing(folder):
     assert not (folder / "edits.sqlite").exists()
 
 
+def test_every_name_is_written_beside_the_store(folder):
+    names = [f"{k}.png" for k in range(9)]
+    for name in ["cat/a.png", *names]:
+        save(folder.parent / "masks" / name, block(0, 8, 0, 12))
+    account, _ = run_import(folder, "masks", folder.parent / "masks")
+    path = folder / "edits.sqlite.account.json"
+    assert json.loads(path.read_text())["unknown"] == account.unknown == [str(k) for k in range(9)]
+    assert account.text().endswith(f"(0, 1, 2, ...)\nall names: {path}")
+
+
+def script(monkeypatch, name, *args):
+    path = str(ROOT / f"src/{name}.py")
+    monkeypatch.setattr(sys, "argv", [path, *map(str, args)])
+    runpy.run_path(path, run_name="__main__")
+
+
+def test_edits_leave_and_come_back_from_a_shell(folder, tmp_path, monkeypatch, capsys):
+    save(folder.parent / "masks/cat/a.png", block(0, 8, 0, 12))
+    _, edits = run_import(folder, "masks", folder.parent / "masks")
+    exported, other = tmp_path / "exported", tmp_path / "other.sqlite"
+    script(monkeypatch, "export_edits", "--edits", folder / "edits.sqlite", "--out", exported)
+    for _ in range(2):
+        script(monkeypatch, "import_edits", "--from", "export", exported, "--edits", other)
+    assert stored(other) == edits
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].endswith("exported: 1 edits of 1 images") and told[1].endswith(f"1 added from {exported}")
+    assert told[2].endswith(f"0 added from {exported}, 1 were there already")
+    for args, says in (
+        ([exported, "--grid", "4x4"], "as they are; leave out --grid"),
+        ([], "takes the folder that was exported"),
+        ([tmp_path], "no whole export"),
+    ):
+        with pytest.raises(SystemExit, match=says):
+            script(monkeypatch, "import_edits", "--from", "export", *args, "--edits", tmp_path / "new.sqlite")
+    assert not (tmp_path / "new.sqlite").exists()
+
+
 def test_the_script(folder, monkeypatch, capsys):
     save(folder.parent / "masks/cat/a.png", block(0, 8, 0, 12))
-    edits, script = folder / "edits.sqlite", str(ROOT / "src/import_edits.py")
+    edits = folder / "edits.sqlite"
     args = ["--dataset", "folder", "--dataset_path", folder, "--grid", "4x6", "--edits", edits]
     args += ["--from", "masks", folder.parent / "masks"]
-    monkeypatch.setattr(sys, "argv", [script, *map(str, args)])
-    runpy.run_path(script, run_name="__main__")
+    script(monkeypatch, "import_edits", *args)
     assert capsys.readouterr().out.startswith("train: 6 images, 1 of them can be edited\nedits in ")
     assert list(stored(edits)) == ["train/cat/a.jpg"]
-    monkeypatch.setattr(sys, "argv", [script, *map(str, args), "--count", "many"])
     with pytest.raises(SystemExit, match=r"^error: argument --count: invalid int value"):
-        runpy.run_path(script, run_name="__main__")
+        script(monkeypatch, "import_edits", *args, "--count", "many")

@@ -7,10 +7,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sigmoid_vit.data import Part
+from sigmoid_vit.data import DataModule, Part, known_ids
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.files import write_atomically
 from sigmoid_vit.store import PREDICTED, EditStore
+
+ACCOUNT = (  # what becomes of the edits in a store
+    "used",
+    "of the data set's other images",
+    "of unknown images",
+    "of changed images",
+    "resampled",
+    "drawn for a narrower scope",
+    "without a marked cell",
+    "predicted",
+)
 
 
 @dataclass
@@ -35,6 +46,11 @@ class EditMaps:
         """Which images are edited: bool [n]."""
         return self.edited.flatten(1).any(1).numpy()
 
+    @property
+    def erases(self) -> np.ndarray:
+        """Which images have a cell that injection takes away, edited to below 0.5: bool [n]."""
+        return (self.edited & (self.value < 0.5)).flatten(1).any(1).numpy()
+
     def subset(self, indices: np.ndarray) -> "EditMaps":
         """The edits of the images at these positions."""
         indices = np.asarray(indices)
@@ -42,12 +58,17 @@ class EditMaps:
         return EditMaps(self.value[at], self.edited[at], self.predicted[indices])
 
     def shuffled(self, seed: int) -> "EditMaps":
-        """The same edits handed round among the edited images: the control for what they say."""
+        """The same edits handed round among the edited images: the control for what they say.
+
+        `predicted` stays with the image, so that the control is planned as the run it is compared with.
+        """
         edited = np.flatnonzero(self.has_edit)
+        if len(edited) < 2:
+            raise UserError("CONTROL=shuffled needs at least two edited training images; there is one")
         order = np.random.default_rng(seed).permutation(edited)
         source = np.arange(len(self.value))
         source[order] = np.roll(order, 1)  # one cycle: nobody keeps his own
-        return self.subset(source)
+        return EditMaps(self.value[source], self.edited[source], self.predicted)
 
     def write(self, path: Path, ids: list[str]) -> None:
         """Write the edits of the images with these ids, one id per position, as an npz file."""
@@ -71,13 +92,15 @@ class EditMaps:
 
 
 def load_edits(
-    path: str, part: Part, grid: tuple[int, int], predicted: bool = False
+    path: str, part: Part, grid: tuple[int, int], predicted: bool = False, data: DataModule | None = None
 ) -> tuple[EditMaps, dict[str, int]]:
     """The current edits of a store for the images of `part`, on the model's grid, and an account of them.
 
     People's edits, and with `predicted` those of propagation as well. An edit of another image (its sha256
     differs) is not used; one on another grid is resampled, one with values per head is averaged over the
-    heads. The account counts these, edits of unknown images, and edits that mark no cell (skipped images).
+    heads. The scope that an edit was drawn for is not kept: in training EDIT_LAYERS and EDIT_QUERIES hold for
+    all of them. The account counts these, edits of unknown images, apart from them those of other images that
+    `data` knows, and edits that mark no cell (skipped images).
 
     Raises:
         UserError: there is no store, or no edit of an image of `part` in it.
@@ -86,14 +109,18 @@ def load_edits(
     with EditStore(path, readonly=True) as store:
         current = store.current_all()
     position = {image_id: i for i, image_id in enumerate(part.ids)}
-    account = {"used": 0, "of unknown images": 0, "of changed images": 0, "resampled": 0}
-    account |= {"without a marked cell": 0, "predicted": 0}
+    elsewhere, test_parts = (set(known_ids(data)), data.test_parts) if data else ((), ())
+    account = dict.fromkeys(ACCOUNT, 0)
     for image_id, stored in current.items():
         i = position.get(image_id)
         if stored.author == PREDICTED and not predicted:
             continue
-        if i is None or part.sha256(i) != stored.image_sha256:
-            account["of unknown images" if i is None else "of changed images"] += 1
+        if i is None:
+            known = image_id in elsewhere or image_id.split("/")[0] in test_parts
+            account["of the data set's other images" if known else "of unknown images"] += 1
+            continue
+        if part.sha256(i) != stored.image_sha256:
+            account["of changed images"] += 1
             continue
         edit = stored.attention_edit()
         resized = edit.resize(grid)
@@ -106,6 +133,7 @@ def load_edits(
             continue
         account["used"] += 1
         account["resampled"] += edit.grid != grid
+        account["drawn for a narrower scope"] += not edit.everywhere
         account["predicted"] += stored.author == PREDICTED
     if not account["used"]:
         raise UserError(

@@ -8,7 +8,7 @@ edited/*.png       255 where the edit holds, 0 where the network keeps its own a
 masks.json         COCO annotations with uncompressed RLE: "edited", and "attended" where value >= threshold
 metadata.jsonl     `datasets.load_dataset("imagefolder", data_dir=...)`: images "image" (map) and "edited"
 
-The first three are what `import_edits` reads; the others are views of them for other programs.
+The first three are what `read_export` reads; the others are views of them for other programs.
 """
 
 import json
@@ -74,16 +74,20 @@ def import_edits(store: EditStore, folder: str | Path) -> list[StoredEdit]:
     Raises:
         UserError: the folder is incomplete, damaged or of a newer version. The store is then unchanged.
     """
+    return store.save_many(read_export(folder))
+
+
+def read_export(folder: str | Path) -> list[StoredEdit]:
+    """The edits of an exported folder; see `import_edits`."""
     folder = Path(folder)
     _require_whole(folder)
     try:
         rows = [json.loads(line) for line in (folder / INDEX).read_bytes().splitlines()]
         tensors = safetensors.numpy.load((folder / TENSORS).read_bytes())
         arrays = [{name: tensors[f"{row['revision']}.{name}"] for name in ARRAYS} for row in rows]
-        edits = [StoredEdit(**row, **pair) for row, pair in zip(rows, arrays, strict=True)]
+        return [StoredEdit(**row, **pair) for row, pair in zip(rows, arrays, strict=True)]
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise UserError(_unusable(folder, error)) from error
-    return store.save_many(edits)
 
 
 def rle_encode(mask: np.ndarray) -> dict[str, list[int]]:

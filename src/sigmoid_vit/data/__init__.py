@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sigmoid_vit.data.augment import AttentionMap, BatchTransform
 from sigmoid_vit.data.cifar10 import Cifar10
-from sigmoid_vit.data.cub import Cub2010, Cub2011
+from sigmoid_vit.data.cub import Cub, Cub2010, Cub2011
 from sigmoid_vit.data.digits import DigitsDecoy, ink_grid
 from sigmoid_vit.data.folder import ImageFolder
 from sigmoid_vit.data.images import BadImage, read_image
@@ -31,6 +31,7 @@ __all__ = [
     "Prepared",
     "epoch_batches",
     "ink_grid",
+    "known_ids",
     "load_data",
     "read_image",
 ]
@@ -65,3 +66,10 @@ def load_data(
             there = ", ".join(f"{key}=({what.__name__})" for key, what in kind.options.items()) or "none"
             raise UserError(f"{name} has no option {option}={value!r}; its options: {there}")
     return kind(path, val_fraction, seed, skip_bad_images, **options)
+
+
+def known_ids(data: DataModule, part: Part | None = None) -> list[str]:
+    """Ids of all images of the data set, as far as they are known without opening a test part but `part`."""
+    if isinstance(data, Cub):
+        return [f"images/{file}" for files in data.files.values() for file in files]
+    return [image_id for p in (data.train, data.val, part) if p for image_id in p.ids]

@@ -8,7 +8,7 @@ import numpy as np
 from sigmoid_vit.data import BadImage, DataModule, Part
 from sigmoid_vit.data.images import for_each_file, listed
 from sigmoid_vit.data.part import MAX_WORKERS
-from sigmoid_vit.edit_maps import EditMaps, load_edits
+from sigmoid_vit.edit_maps import EditMaps, account_text, load_edits
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.human_attention.cells import MARKED, cell_means
 from sigmoid_vit.human_attention.sources import Source, open_source
@@ -30,18 +30,22 @@ def marked_cells(
     Args:
         grid: the patch grid (gh, gw) that the marks are brought to.
         masks: a folder with a mask per image, laid out as for `import_edits.py --from masks`.
-        edits: a store of edits, see `cover_of_edits`; those that a network predicted are not used. With
-            neither of the two, the data set's own masks are taken, and nothing is found where it has none.
+        edits: a store of edits, see `cover_of_edits`; those that a network predicted are not used, and what
+            became of the others is told in the source. With neither of the two, the data set's own masks are
+            taken, and nothing is found where it has none.
 
     Raises:
-        UserError: masks or edits were named and mark nothing in this part, or a file cannot be read.
+        UserError: both were named, or one that marks nothing in this part, or a file cannot be read.
     """
+    if masks and edits:
+        raise UserError("--masks and --edits both say what the attention is measured against; give one")
     if masks:
         source = open_source("masks", [masks], data, part)
         marked = Marked(f"masks in {masks}", cover_of_masks(source, part, grid))
         where = source.where
     elif edits:
-        marked = Marked(f"edits in {edits}", cover_of_edits(load_edits(edits, part, grid)[0]))
+        maps, account = load_edits(edits, part, grid, data=data)
+        marked = Marked(f"edits in {edits} ({account_text(account)})", cover_of_edits(maps))
         where = f"edits in {edits}"
     else:
         own = cover_of_masks(Source(part.mask, "the data set"), part, grid) if part.masks else {}

@@ -56,7 +56,7 @@ def gaze_map(fixations: np.ndarray, sigma: float = SIGMA) -> np.ndarray:
     """
     size, place, duration = fixations[:, :2], fixations[:, 2:4], fixations[:, 4]
     w, h = size[0].astype(int)
-    seen = ((place >= 0) & (place <= size)).all(1)
+    seen = inside(fixations)
     x, y = (place / size * (w, h))[seen].T
     sd = sigma * max(w, h)
     columns, rows = (
@@ -64,6 +64,12 @@ def gaze_map(fixations: np.ndarray, sigma: float = SIGMA) -> np.ndarray:
     )
     total = (rows * duration[seen, None]).T @ columns
     return (total / (total.max() or 1)).astype(np.float32)
+
+
+def inside(fixations: np.ndarray) -> np.ndarray:
+    """Which fixations [n, 5] lie in their image: bool [n]."""
+    size, place = fixations[:, :2], fixations[:, 2:4]
+    return ((place >= 0) & (place <= size)).all(1)
 
 
 def _trial(line: str, where: str) -> tuple[str, list[tuple[float, ...]]]:

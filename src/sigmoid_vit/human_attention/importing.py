@@ -1,7 +1,8 @@
 """The import: people's attention in; edits in the store, and an account of every image, out."""
 
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -12,10 +13,11 @@ from sigmoid_vit.data.part import MAX_WORKERS
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.files import sha256
 from sigmoid_vit.human_attention.cells import MARKED, cell_edit, cell_means, cells_inside
-from sigmoid_vit.human_attention.options import GAZE, OWN_MASKS, ImportOptions
+from sigmoid_vit.human_attention.options import EXPORT, GAZE, OWN_MASKS, ImportOptions
 from sigmoid_vit.human_attention.selection import Judge, stratified
 from sigmoid_vit.human_attention.sources import Source, image_size, open_source
-from sigmoid_vit.runs import Run, build_model, open_data
+from sigmoid_vit.interchange import read_export
+from sigmoid_vit.runs import Run, build_model, open_data, write_json
 from sigmoid_vit.store import EditStore, StoredEdit
 
 COUNTED = {  # what comes between an image and its edit
@@ -39,11 +41,22 @@ class Account:
     editable: int = 0  # of them, those that a mask gives an edit for
     wanted: int = 0
     edited: list[str] = field(default_factory=list)
+    without_cells: list[str] = field(default_factory=list)  # edited images none of whose cells is edited
     replaced: list[str] = field(default_factory=list)  # edited images that had an edit in the store
     resized: list[str] = field(default_factory=list)  # with a map of another size than the image
     unknown: list[str] = field(default_factory=list)  # names in the source that belong to no image
     among_images: list[str] = field(default_factory=list)  # maps that the data set takes for images
+    outside: dict[str, int] = field(default_factory=dict)  # fixations outside their image, by image id
     without: dict[str, list[str]] = field(default_factory=lambda: {reason: [] for reason in COUNTED})
+
+    @property
+    def path(self) -> Path:
+        """Where `write` puts it: beside the store."""
+        return Path(f"{self.edits}.account.json")
+
+    def write(self) -> None:
+        """Write the whole account, with all names, in place of that of the import before."""
+        write_json(self.path, asdict(self))
 
     def text(self) -> str:
         """The account for a person: a line per matter, with its count and the first names."""
@@ -51,6 +64,7 @@ class Account:
         lines = [
             (f"edits in {self.edits}, author {self.author}, grid {gh}x{gw}", self.edited),
             ("of them in place of an earlier edit, which stays in the history", self.replaced),
+            ("of them without a cell, none is left (--missing, --wrong)", self.without_cells),
             *((f"not edited, {COUNTED[reason]}", ids) for reason, ids in self.without.items()),
             ("masks of another size than their image, stretched over the whole of it", self.resized),
             ("names in the source that belong to no known image (test parts stay closed)", self.unknown),
@@ -62,19 +76,45 @@ class Account:
         told = [f"{self.part}: {self.images} images, {self.editable} of them can be edited"]
         for what, ids in lines:
             if ids:
-                told.append(f"{what}: {len(ids)} ({', '.join(ids[:3])}{', ...' * (len(ids) > 3)})")
+                told.append(f"{what}: {len(ids)} {_first(ids)}")
+        if self.outside:
+            count, names = sum(self.outside.values()), _first(list(self.outside))
+            told.append(f"fixations outside their image, left out: {count} {names}")
         if len(self.edited) < self.wanted:
             told.append(f"{self.wanted} were asked for; there are no more of that kind")
-        return "\n".join(told)
+        return "\n".join([*told, f"all names: {self.path}"])
 
 
-def import_edits(options: ImportOptions) -> Account:
+def _first(ids: list[str]) -> str:
+    return f"({', '.join(ids[:3])}{', ...' * (len(ids) > 3)})"
+
+
+@dataclass
+class Merged:
+    """What became of the edits of an exported folder."""
+
+    edits: str
+    folder: str
+    added: list[str]  # image ids, a name per revision
+    there: list[str]  # those that the store had before
+
+    def text(self) -> str:
+        """The account for a person."""
+        told = f"edits in {self.edits}: {len(self.added)} added from {self.folder}"
+        return told + (f", {len(self.there)} were there already" if self.there else "")
+
+
+def import_edits(options: ImportOptions) -> Account | Merged:
     """Make edits of people's attention for images of a data set and save them, all at once, in the store.
+
+    From "export", take over the edits of an exported folder as they are.
 
     Raises:
         UserError: something is missing or damaged, or no image can be edited; the store is as it was.
     """
     o = options
+    if o.source == EXPORT:
+        return _merge(o.edits, *o.files)
     data, run, settings = _open_data(o)
     part, judge, grid = _part(data, o.split), None, o.cells
     if run:
@@ -85,6 +125,7 @@ def import_edits(options: ImportOptions) -> Account:
     source = open_source(o.source, o.files, data, part, o.boxes, o.sigma)
     account = Account(o.edits, o.author or o.source, tuple(grid), part.name, len(part))
     account.unknown, account.among_images = source.unknown, source.among_images
+    account.outside = source.outside
     targets = _targets(o, part, source, account)
     chosen = _choose(o, part, targets, judge, account)
     weights = sha256(judge.weights) if judge else ""
@@ -93,8 +134,21 @@ def import_edits(options: ImportOptions) -> Account:
         earlier = store.current_all()
         store.save_many(edits)
     account.edited = [edit.image_id for edit in edits]
+    account.without_cells = [edit.image_id for edit in edits if not edit.edited.any()]
     account.replaced = [image_id for image_id in account.edited if image_id in earlier]
+    account.write()
     return account
+
+
+def _merge(edits: str, folder: str) -> Merged:
+    exported = read_export(folder)  # a bad one makes no store
+    with EditStore(edits) as store:
+        before = {edit.client_id for edit in store.history()}
+        merged = store.save_many(exported)
+    added, there = (
+        [edit.image_id for edit in merged if (edit.client_id in before) == known] for known in (False, True)
+    )
+    return Merged(edits, folder, added, there)
 
 
 def _open_data(o: ImportOptions) -> tuple[DataModule, Run | None, Settings]:

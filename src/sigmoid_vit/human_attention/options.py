@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from sigmoid_vit.data.images import listed
 from sigmoid_vit.errors import UserError
@@ -12,6 +12,7 @@ from sigmoid_vit.human_attention.selection import SELECTIONS
 from sigmoid_vit.human_attention.sources import SOURCES
 from sigmoid_vit.store import PREDICTED
 
+EXPORT = "export"  # the source of edits that are edits already
 GAZE = ("gaze", "gaze_maps")
 OWN_MASKS = {"cub200": "cub200", "cub200_2011": "cub200_2011", "ink": "digits_decoy"}  # source: its data set
 RANGES = (
@@ -39,7 +40,7 @@ class ImportOptions:
         UserError: a value that is not valid.
     """
 
-    source: str  # one of SOURCES
+    source: str  # one of SOURCES, or EXPORT, which takes files (the folder) and edits alone
     files: Sequence[str] = ()  # of the source, see `open_source`
     edits: str = "edits.sqlite"
     dataset: str | None = None  # None: the run's, or the one that the source belongs to
@@ -64,6 +65,9 @@ class ImportOptions:
 
     def __post_init__(self) -> None:
         self._check_choices()
+        if self.source == EXPORT:
+            self._check_nothing_else()
+            return
         self.mask_edit = self.mask_edit or ("soft" if self.source in GAZE else "background")
         if self.covered is None:
             self.covered = 0.0 if self.source == "ink" else 0.5
@@ -81,7 +85,7 @@ class ImportOptions:
 
     def _check_choices(self) -> None:
         choices = (
-            ("from", self.source, SOURCES),
+            ("from", self.source, (*SOURCES, EXPORT)),
             ("mask_edit", self.mask_edit, (None, *MASK_EDITS)),
             ("select", self.select, SELECTIONS),
         )
@@ -94,6 +98,7 @@ class ImportOptions:
             "masks": (0, 1, "the folder of the masks, or nothing for masks beside the images"),
             "gaze": (1, 1_000_000, "at least one file of fixations"),
             "gaze_maps": (1, 1, "the folder of the maps"),
+            EXPORT: (1, 1, "the folder that was exported"),
         }.get(self.source, (0, 0, "nothing, the masks are the data set's own"))
         if not least <= len(self.files) <= most:
             raise UserError(f"--from {self.source} takes {what}; it got {listed(self.files) or 'nothing'}")
@@ -103,6 +108,15 @@ class ImportOptions:
             raise UserError(
                 f"--author {PREDICTED} is kept for edits that a network predicted; give a person's"
             )
+
+    def _check_nothing_else(self) -> None:
+        given = [
+            f"--{f.name}"
+            for f in fields(self)
+            if f.name not in ("source", "files", "edits") and getattr(self, f.name) not in (f.default, False)
+        ]
+        if given:
+            raise UserError(f"--from {EXPORT} takes the edits as they are; leave out {listed(given)}")
 
 
 def parse_grid(text: str) -> tuple[int, int]:

@@ -10,11 +10,11 @@ import numpy as np
 from PIL import ImageOps
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from sigmoid_vit.data import BadImage, DataModule, Part
-from sigmoid_vit.data.cub import Cub, Cub2011
+from sigmoid_vit.data import BadImage, DataModule, Part, known_ids
+from sigmoid_vit.data.cub import Cub2011
 from sigmoid_vit.data.images import open_image, upright_size
 from sigmoid_vit.errors import UserError
-from sigmoid_vit.human_attention.gaze import SIGMA, gaze_map, read_fixations
+from sigmoid_vit.human_attention.gaze import SIGMA, gaze_map, inside, read_fixations
 
 SOURCES = ("masks", "cub200", "cub200_2011", "gaze", "gaze_maps", "ink")
 GREY = 32  # of 255, the largest difference between the colours of a pixel that still counts as grey
@@ -29,6 +29,7 @@ class Source:
     where: str  # what was searched, for the sentence that nothing was found
     unknown: list[str] = field(default_factory=list)  # names in the source that belong to no image
     among_images: list[str] = field(default_factory=list)  # maps that the data set takes for images
+    outside: dict[str, int] = field(default_factory=dict)  # fixations outside their image, by image id
 
 
 def open_source(
@@ -99,8 +100,14 @@ def _gaze(files: Sequence[str], data: DataModule, part: Part, sigma: float) -> S
     def read(i: int) -> np.ndarray | None:
         return gaze_map(fixations[keys[i]], sigma) if keys[i] in fixations else None
 
-    known = _keys(data, _known_ids(data, part))
-    return Source(read, f"{', '.join(files)} ({KEYS})", _unknown(fixations, known, data))
+    known = _keys(data, known_ids(data, part))
+    outside = {
+        image_id: int((~inside(fixations[key])).sum())
+        for image_id, key in zip(part.ids, keys, strict=True)
+        if key in fixations
+    }
+    outside = {image_id: n for image_id, n in outside.items() if n}
+    return Source(read, f"{', '.join(files)} ({KEYS})", _unknown(fixations, known, data), outside=outside)
 
 
 def _gaze_maps(folder: Path, data: DataModule, part: Part) -> Source:
@@ -109,7 +116,7 @@ def _gaze_maps(folder: Path, data: DataModule, part: Part) -> Source:
     def read(i: int) -> np.ndarray | None:
         return read_map(files[keys[i]][0]) if keys[i] in files else None
 
-    known = _keys(data, _known_ids(data, part))
+    known = _keys(data, known_ids(data, part))
     return Source(read, f"{folder} (<image_id>.jpg; {KEYS})", _unknown(files, known, data))
 
 
@@ -133,7 +140,7 @@ def _masks(folder: Path | None, data: DataModule, part: Part) -> Source:
         return None
 
     paths = [find(image_id) for image_id in part.ids]
-    known = [name for image_id in _known_ids(data, part) for name in _mask_names(image_id)]
+    known = [name for image_id in known_ids(data, part) for name in _mask_names(image_id)]
     masks = [name for name in files if name.endswith("_mask") or not among_images]
     return Source(
         lambda i: paths[i] and read_map(paths[i]),
@@ -163,13 +170,6 @@ def _files(folder: Path | None) -> dict[str, list[Path]]:
     for found in files.values():
         found.sort(key=lambda path: path.suffix.lower() != ".png")
     return dict(sorted(files.items()))
-
-
-def _known_ids(data: DataModule, part: Part) -> list[str]:
-    """Ids of all images of the data set, as far as they are known without opening a test part."""
-    if isinstance(data, Cub):
-        return [f"images/{file}" for files in data.files.values() for file in files]
-    return [image_id for p in (data.train, data.val, part) if p for image_id in p.ids]
 
 
 def _unknown(names: Iterable[str], known: Iterable[str], data: DataModule) -> list[str]:
