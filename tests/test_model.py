@@ -2,6 +2,7 @@
 
 import pickle
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -387,6 +388,11 @@ ok, mask = torch.full((2, 4, 4), 0.5), torch.ones(2, 4, 4, dtype=torch.bool)
         (lambda: AttentionEdit(ok, mask[:1]), r"\[1, 4, 4\].*\[2, 4, 4\]"),
         (lambda: AttentionEdit(ok, mask, queries="patches"), "'patches'.*cls.*all"),
         (lambda: AttentionEdit(ok, mask, heads=1), "heads must be None or a sequence"),
+        (lambda: AttentionEdit(ok, mask, heads=[0.5]), r"heads must be .*\[0\.5\]"),
+        (lambda: AttentionEdit(ok, mask, layers="first"), "layers must be .*last.*all.*'first'"),
+        (lambda: AttentionEdit(ok, mask, layers=None), "layers must be .*None"),
+        (lambda: AttentionEdit(ok, mask, layers=[1.0]), r"layers must be .*\[1\.0\]"),
+        (lambda: AttentionEdit(ok, mask, layers=True), "layers must be .*True"),
     ],
 )
 def test_bad_edits_are_refused(make, says):
@@ -400,8 +406,7 @@ def test_bad_edits_are_refused(make, says):
         (random_edit(grid=(3, 4)), r"grid is \(3, 4\).*\(4, 4\).*resize"),
         (random_edit(batch=3), "for 3 images, the batch has 2"),
         (random_edit(layers=[0, 3]), "layer 3.*0 to 2"),
-        (random_edit(layers="first"), "'first'.*last.*all.*0 to 2"),
-        (random_edit(layers=[1.0]), "layer 1.0"),
+        (ok, r"an AttentionEdit\(value, edited\), not Tensor"),
         (random_edit(per_head=3), "3 heads, the model has 2"),
         (AttentionEdit(ok, mask, heads=[2]), "head 2.*0 to 1"),
     ],
@@ -418,12 +423,28 @@ def test_other_bad_requests_are_refused():
         model(images, edit=random_edit(queries="cls"))
     with pytest.raises(UserError, match="class token"):
         model.forward_with_attention(images)
-    with pytest.raises(UserError, match=r"'rows'.*cls.*all"):
+    with pytest.raises(UserError, match=r"'cls', 'all'.*'rows'"):
         tiny_model().forward_with_attention(images, queries="rows")
+    for queries in ([99], torch.tensor([0, 17]), [-18]):
+        with pytest.raises(UserError, match="query rows 0 to 16"):
+            tiny_model().forward_with_attention(images, queries=queries)
     with pytest.raises(UserError, match="patch_drop_rate"):
         tiny_model(patch_drop_rate=0.5).train()(images, edit=random_edit())
     with pytest.raises(UserError, match="attn_mask"):
         tiny_model()(images, attn_mask=torch.zeros(17, 17), edit=random_edit())
+
+
+@pytest.mark.parametrize("one", [np.int64, torch.tensor, int])
+def test_indices_are_of_any_integer_type(one):
+    model, images = tiny_model(), torch.randn(2, 3, 32, 32)
+    plain = model(images, edit=AttentionEdit(ok, mask, layers=[0, 2], heads=[1]))
+    for layers in ([one(0), one(-1)], (one(2), one(0))):
+        assert torch.equal(model(images, edit=AttentionEdit(ok, mask, layers, [one(1)])), plain)
+    last = model(images, edit=AttentionEdit(ok, mask, one(2)))
+    assert torch.equal(last, model(images, edit=AttentionEdit(ok, mask, "last")))
+    logits = model.forward_with_attention(images, layers=one(1), queries=[one(3), one(0)])[1]
+    every = model.forward_with_attention(images, layers=[1], queries="all")[1]
+    torch.testing.assert_close(logits[1], every[1][:, :, [3, 0]])
 
 
 # ---------------------------------------------------------------- edits on another grid

@@ -1,6 +1,7 @@
 """An edit: values in 0..1 that a person wants the sigmoid attention to take, and where they hold."""
 
 import copy
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from sigmoid_vit.errors import UserError
 
 EPS = 1e-6  # values are clamped to [EPS, 1 - EPS] before the logit; logit(EPS) = -13.8
 QUERIES = ("cls", "all")
+LAYERS = ("last", "all")
 
 
 @dataclass
@@ -66,8 +68,12 @@ class AttentionEdit:
             )
         if self.queries not in QUERIES:
             raise UserError(f"unknown queries {self.queries!r}; an edit applies to one of {QUERIES}")
-        if self.heads is not None and isinstance(self.heads, (str, int)):
-            raise UserError(f"heads must be None or a sequence of head indices, not {self.heads!r}")
+        if not (isinstance(self.layers, str) and self.layers in LAYERS):
+            as_indices(self.layers, f"layers must be one of {LAYERS} or block indices")
+        if self.heads is not None:
+            if isinstance(self.heads, int):
+                raise UserError(f"heads must be None or a sequence of head indices, not {self.heads}")
+            as_indices(self.heads, "heads must be None or a sequence of head indices")
 
     def __len__(self) -> int:
         return self.value.shape[0]
@@ -76,6 +82,11 @@ class AttentionEdit:
     def grid(self) -> tuple[int, int]:
         """The patch grid (gh, gw) of the edit."""
         return tuple(self.value.shape[-2:])
+
+    @property
+    def everywhere(self) -> bool:
+        """Whether the edit holds for all layers, all heads alike and all query rows."""
+        return (self.layers, self.heads, self.queries, self.value.ndim) == ("all", None, "all", 3)
 
     def __getitem__(self, images: Tensor | slice) -> "AttentionEdit":
         """The edit of some images of the batch, in the given order."""
@@ -139,15 +150,28 @@ def resolve_indices(spec: str | int | Sequence[int], count: int, what: str) -> l
         count: how many there are.
         what: their name in the error, "layer" or "head".
     """
-    if isinstance(spec, str):
-        if spec not in ("last", "all"):
-            raise UserError(f'unknown {what}s {spec!r}; give "last", "all" or indices from 0 to {count - 1}')
+    if isinstance(spec, str) and spec in LAYERS:
         return [count - 1] if spec == "last" else list(range(count))
-    indices = [spec] if isinstance(spec, int) else list(spec)
+    indices = as_indices(spec, f"{what}s must be one of {LAYERS} or indices from 0 to {count - 1}")
     for i in indices:
-        if not isinstance(i, int) or isinstance(i, bool) or not -count <= i < count:
-            raise UserError(f"unknown {what} {i!r}; the model has {what}s 0 to {count - 1}")
+        if not -count <= i < count:
+            raise UserError(f"unknown {what} {i}; the model has {what}s 0 to {count - 1}")
     return sorted({i % count for i in indices})
+
+
+def as_indices(given: int | Sequence[int], rule: str) -> list[int]:
+    """An index, or a sequence of them, of any integer type (numpy's, torch's) as a list of ints, in order.
+
+    Raises:
+        UserError: it is something else; `rule` says what it must be.
+    """
+    for candidates in ([given], given):
+        try:
+            if not any(isinstance(i, (bool, str)) for i in candidates):
+                return [operator.index(i) for i in candidates]
+        except TypeError:
+            continue
+    raise UserError(f"{rule}, not {given!r}")
 
 
 def _kind(x: object) -> str:

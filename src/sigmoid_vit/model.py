@@ -12,7 +12,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from sigmoid_vit.attention import AttentionRequest, SigmoidAttention
-from sigmoid_vit.edits import QUERIES, AttentionEdit, LayerEdit, resolve_indices
+from sigmoid_vit.edits import QUERIES, AttentionEdit, LayerEdit, as_indices, resolve_indices
 from sigmoid_vit.errors import UserError
 
 Rows = slice | Tensor  # which query rows, by position among the N tokens
@@ -87,14 +87,7 @@ class SigmoidViT(VisionTransformer):
             the prefix tokens and the patches; `.sigmoid()` of them is the sigmoid attention.
         """
         wanted = resolve_indices(layers, len(self.blocks), "layer")
-        if not isinstance(queries, str):
-            record = torch.as_tensor(queries, dtype=torch.long, device=images.device)
-        elif queries in QUERIES:
-            self._check_class_token(queries)
-            record = CLASS_ROW if queries == "cls" else slice(None)
-        else:
-            raise UserError(f"unknown queries {queries!r}; give 'cls', 'all' or row indices")
-        tokens, logits = self._forward_tokens(images, edit, wanted, record)
+        tokens, logits = self._forward_tokens(images, edit, wanted, self._rows(images, queries))
         return self.forward_head(tokens), logits
 
     def embed(self, images: Tensor) -> Tensor:
@@ -105,6 +98,8 @@ class SigmoidViT(VisionTransformer):
         """The layers that an edit of these images applies to, and the edit over all N keys."""
         if edit is None:
             return [], None
+        if not isinstance(edit, AttentionEdit):
+            raise UserError(f"edit must be an AttentionEdit(value, edited), not {type(edit).__name__}")
         self._check_class_token(edit.queries)
         if self.training and getattr(self.patch_drop, "prob", 0) > 0:
             raise UserError("an edit needs every patch; create the model with patch_drop_rate=0")
@@ -135,6 +130,19 @@ class SigmoidViT(VisionTransformer):
             layer = layer_edit if i in edited_layers else None
             x, logits[i] = self.forward_block(i, x, layer, record if i in wanted else None)
         return self.norm(x), {i: logits[i] for i in wanted}
+
+    def _rows(self, images: Tensor, queries: str | Sequence[int] | Tensor) -> Rows:
+        """The query rows of these images that `queries` names, see `forward_with_attention`."""
+        if isinstance(queries, str) and queries in QUERIES:
+            self._check_class_token(queries)
+            return CLASS_ROW if queries == "cls" else slice(None)
+        if not isinstance(queries, Tensor):
+            queries = torch.tensor(as_indices(queries, f"queries must be among {QUERIES} or row indices"))
+        gh, gw = self.patch_embed.dynamic_feat_size(images.shape[-2:])
+        N = self.num_prefix_tokens + gh * gw
+        if not torch.compiler.is_compiling() and ((queries < -N) | (queries >= N)).any():
+            raise UserError(f"queries are {queries.tolist()}; the model has query rows 0 to {N - 1}")
+        return queries.to(images.device, torch.long)
 
     def _head_rows(self) -> int | None:
         """How many first tokens are all that the head reads of the last block; None: compute it in full."""

@@ -2,7 +2,6 @@
 
 import json
 import numbers
-import operator
 import os
 import secrets
 import sqlite3
@@ -16,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sigmoid_vit.edits import AttentionEdit
+from sigmoid_vit.edits import AttentionEdit, as_indices
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.files import write_atomically
 from sigmoid_vit.store_file import claim, digest, explained, open_database, require_digest
@@ -290,10 +289,7 @@ def _validated(edit: StoredEdit) -> StoredEdit:
 def _scope(name: str, given: object, names: tuple) -> str | list[int] | None:
     if (given is None or isinstance(given, str)) and given in names:
         return given
-    try:
-        return [operator.index(i) for i in ([given] if isinstance(given, int) else given)]
-    except TypeError:
-        raise UserError(f"{name} must be one of {names} or a list of indices, not {given!r}") from None
+    return as_indices(given, f"{name} must be one of {names} or a list of indices")
 
 
 def _require_base(mine: StoredEdit, base: int | None, newest: StoredEdit | None) -> None:
