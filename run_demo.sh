@@ -26,7 +26,7 @@ step2 demo_full PROPAGATE=true
 echo "4. For comparison: the published recipe on the same edits, the same training without edits, and a network"
 echo "   that never saw a square."
 step2 demo_paper HITL=paper PROPAGATE=stored
-step2 demo_no_edits CONTROL=no_edits
+step2 demo_no_edits CONTROL=no_edits PROPAGATE=stored
 train demo_upper_bound run_vit_training.sh DATASET=digits_decoy DATA_KWARGS=decoys=false EPOCHS=60
 echo "5. All of them on 500 digits they never saw."
 parts="test test_train_like test_clean"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Step 2: human-in-the-loop fine-tuning from edits. Whatever is not set here is taken over from FIRST_STEP.
+# Step 2: human-in-the-loop fine-tuning from edits. Settings of Step 1 that are not set here are FIRST_STEP's.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -18,7 +18,7 @@ INJECT="${INJECT:-}"                           # auto, true, false
 UNEDITED="${UNEDITED:-}"                       # drop images without an edit, or train on them
 PROPAGATE="${PROPAGATE:-}"                     # true: predict edits for unedited images; stored: as reviewed
 DOUBTED="${DOUBTED:-}"                         # edits that PROPAGATE=true doubts: train on them, or drop
-CONTROL="${CONTROL:-}"                         # none, no_edits, shuffled
+CONTROL="${CONTROL:-}"                         # none, no_edits (the same images), shuffled
 WANDB="${WANDB:-false}"
 WANDB_KEY="${WANDB_KEY:-}"
 IS_DATAPARALLEL="${IS_DATAPARALLEL:-false}"

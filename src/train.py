@@ -6,7 +6,7 @@ from sigmoid_vit.training import train
 
 
 def main() -> None:
-    train(SettingsParser(__doc__).parse_seeds())
+    train(*SettingsParser(__doc__).parse_seeds())
 
 
 if __name__ == "__main__":

@@ -75,16 +75,20 @@ def test_other_parts_get_folders_of_their_own(run):
 
 def test_bad_requests_are_refused(run, tmp_path, monkeypatch):
     monkeypatch.setattr(answers, "predict", None)  # before anything is predicted
-    with pytest.raises(UserError, match=r"no part 'holdout'.*test_train_like"):
+    with pytest.raises(UserError, match=r"no part 'holdout'.*\(SPLIT in the notebook\).*test_train_like"):
         evaluate_run(run.folder, "holdout")
     with pytest.raises(UserError, match="is not a run"):
         evaluate_run(tmp_path)
     with pytest.raises(UserError, match="there is no folder"):
         evaluate_run(run.folder, masks=str(tmp_path / "nowhere"))
+    with pytest.raises(UserError, match=r"--masks and --edits both.*give one"):
+        evaluate_run(run.folder, masks=str(tmp_path), edits=str(tmp_path / "edits.sqlite"))
     copy = tmp_path / "copy"
     copy.mkdir()
     for name in ("config.json", "best.pt"):
         (copy / name).write_bytes((run.folder / name).read_bytes())
+    with pytest.raises(UserError, match=r"copy has no last\.pt.*--run \(RESULT_DIR in the notebook\)"):
+        evaluate_run(copy, which="last")
     damaged = bytearray((copy / "best.pt").read_bytes())
     damaged[len(damaged) // 2] ^= 4
     (copy / "best.pt").write_bytes(damaged)

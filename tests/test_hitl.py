@@ -1,6 +1,7 @@
 """Learning from edits: the loss on paper, what unedited images contribute, the guard, and that it works."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,8 +23,11 @@ from sigmoid_vit.hitl import (
     parse_layers,
 )
 from sigmoid_vit.loop import ClassificationLoss
+from sigmoid_vit.runs import open_data, write_json
 from sigmoid_vit.store import EditStore, StoredEdit
 from sigmoid_vit.training import Trainer
+
+NO_CLASS_TOKEN = ["--model_kwargs", "class_token=False", "global_pool=avg"]
 
 
 def one_row(*logits):
@@ -108,7 +112,11 @@ def test_shuffled_edits_stay_with_the_edited_images_and_move():
     edited[[0, 2, 3, 7]] = True
     value = torch.arange(9.0)[:, None, None].expand(9, 2, 2) / 10
     maps = EditMaps(value, edited)
+    maps.predicted[7] = True
     moved = maps.shuffled(0)
+    assert moved.predicted[7] and not moved.predicted[:7].any()
+    with pytest.raises(UserError, match="at least two edited training images"):
+        maps.subset([0, 1]).shuffled(0)
     assert np.array_equal(moved.has_edit, maps.has_edit)
     chosen = moved.value[[0, 2, 3, 7], 0, 0]
     assert sorted(chosen.tolist()) == pytest.approx([0.0, 0.2, 0.3, 0.7])
@@ -138,6 +146,49 @@ def test_the_guard(tmp_path):
     kept = make_plan(settings(tmp_path, "--unedited", "train"), labels, spread)
     assert kept.inject and len(kept.images) == 30
     assert not make_plan(settings(tmp_path, "--hitl", "paper"), labels, spread).inject
+
+
+def test_a_few_images_of_one_class_without_an_edit_are_no_cue(tmp_path):
+    """24 digits of one class, trained on without injection, taught "not injected = that class"."""
+    labels = np.repeat(np.arange(10), 117)
+    has_edit = np.ones(len(labels), dtype=bool)
+    has_edit[:24] = False
+    assert being_edited_is_a_cue(labels, has_edit) < 0.5  # too few for the association over all images
+    s = settings(tmp_path, "--unedited", "train")
+    plan = make_plan(s, labels, has_edit)
+    assert plan.inject and np.array_equal(plan.images, np.flatnonzero(has_edit))
+    assert "24 without an edit are left out" in plan.says
+    forced = make_plan(settings(tmp_path, "--unedited", "train", "--inject", "true"), labels, has_edit)
+    assert forced.inject and len(forced.images) == len(labels) and "WARNING" in forced.says
+    most = ~has_edit | (labels > 0)  # now most of class 0 is without an edit
+    safe = make_plan(s, labels, most)
+    assert not safe.inject and len(safe.images) == len(labels) and "goes with the class" in safe.says
+    two = np.repeat([0, 1], [60, 40])  # of two classes as well
+    assert len(make_plan(s, two, np.arange(100) >= 15).images) == 85
+    for scattered in (
+        np.arange(len(labels)) % 50 > 0,
+        np.arange(len(labels)) > 0,
+        np.arange(len(labels)) < 2,
+    ):
+        kept = make_plan(s, labels, scattered)  # a handful is always uneven
+        assert kept.inject and len(kept.images) == len(labels)
+
+
+def test_predictions_do_not_hide_the_class_that_nobody_edited(tmp_path):
+    labels = np.repeat([0, 1, 2], 10)
+    all_edited, by_people = np.ones(30, dtype=bool), labels > 0
+    for extra in ([], ["--unedited", "train"]):
+        plan = make_plan(settings(tmp_path, *extra), labels, all_edited, all_edited, by_people)
+        assert not plan.inject and len(plan.images) == 30 and "goes with the class" in plan.says
+    few = np.arange(30) % 5 == 0  # of every class, as they should be
+    assert make_plan(settings(tmp_path), labels, all_edited, all_edited, few).inject
+
+
+def test_edits_that_erase_nothing_inject_nothing(tmp_path):
+    labels, nothing = np.repeat([0, 1, 2], 10), np.zeros(30, dtype=bool)
+    for inject in ("auto", "true"):
+        plan = make_plan(settings(tmp_path, "--inject", inject), labels, ~nothing, nothing)
+        assert not plan.inject and "nothing is injected" in plan.says and "WARNING" not in plan.says
 
 
 def test_layers_are_read():
@@ -179,9 +230,84 @@ def test_edits_of_other_images_are_counted_and_not_used(ink_store, tmp_path):
     maps, account = load_edits(str(ink_store), part, (3, 3))
     assert account["of changed images"] == 1 and account["resampled"] == 1166
     assert not maps.has_edit[5] and maps.value.shape == (1167, 3, 3)
+    account = load_edits(str(ink_store), part, (6, 6), data=load_data("digits_decoy"))[1]
+    assert account["of the data set's other images"] == 130 and not account["of unknown images"]
     test = load_data("digits_decoy").test()
     with pytest.raises(UserError, match="holds no edit of an image in test"):
         load_edits(str(ink_store), test, (6, 6))
+
+
+def test_a_narrower_scope_is_told(tmp_path, capsys):
+    part, path = load_data("digits_decoy").train, tmp_path / "edits.sqlite"
+    value, edited = np.zeros((6, 6), np.float32), np.ones((6, 6), dtype=bool)
+    heads = np.stack([value, value + 1])
+    edits = [StoredEdit(part.ids[i], part.sha256(i), value, edited, "mika") for i in range(5)]
+    edits[0] = replace(edits[0], layers=[2])
+    edits[1] = replace(edits[1], queries="cls")
+    edits[2] = replace(edits[2], value=heads, edited=np.stack([edited, edited]))
+    edits[3] = replace(edits[3], heads=[1])
+    with EditStore(path) as store:
+        store.save_many(edits)
+    trainer = Trainer(settings(tmp_path, "--edits", str(path)))
+    assert trainer.facts["edits"]["drawn for a narrower scope"] == 4
+    assert "4 drawn for a narrower scope; EDIT_LAYERS and EDIT_QUERIES decide" in capsys.readouterr().out
+    assert trainer.edits.value[2].unique() == 0.5
+
+
+@pytest.mark.parametrize("options", [["foo"], ["7"], ["all", "--edit_queries", "cls", *NO_CLASS_TOKEN]])
+def test_a_scope_the_network_lacks_is_refused_before_anything_is_written(ink_store, tmp_path, options):
+    path = tmp_path / "edits.sqlite"
+    path.write_bytes(ink_store.read_bytes())
+    options = ["--edits", str(path), "--propagate", "true", "--edit_layers", *options]
+    with pytest.raises(UserError, match=f"EDIT_LAYERS(=| is '){options[5]}"):
+        Trainer(settings(tmp_path, *options)).fit()
+    assert path.read_bytes() == ink_store.read_bytes() and not (tmp_path / "run").exists()
+
+
+def test_the_control_without_edits_trains_on_the_same_images(ink_store, tmp_path, capsys):
+    part, path = load_data("digits_decoy").train, tmp_path / "edits.sqlite"
+    with EditStore(ink_store, readonly=True) as store:
+        edits = store.current_all()
+    with EditStore(path) as store:
+        store.save_many(edits[image_id] for image_id in part.ids[::4])
+    options = ["--edits", str(path), "--epochs", "1"]
+    real = Trainer(settings(tmp_path, *options))
+    options += ["--control", "no_edits", "--runs_name", "control"]
+    control = Trainer(settings(tmp_path, *options))
+    assert control.train.part.ids == real.train.part.ids == part.ids[::4]
+    assert type(control.loop.loss) is ClassificationLoss and control.loop.maps is None
+    assert "control: the 292 images alone, without edits" in capsys.readouterr().out
+    control.fit()
+    assert not control.run.edits.exists()
+    path.unlink()  # resumed, it keeps its images
+    assert len(Trainer(settings(tmp_path, *options, "--resume")).train) == 292
+    with pytest.raises(UserError, match=r"edits\.sqlite"):
+        Trainer(settings(tmp_path, *options, "--runs_name", "other"))
+
+
+def test_a_second_round_starts_from_the_preset_and_the_first_split(tmp_path):
+    paper = settings(tmp_path, "--edits", "e.sqlite", "--hitl", "paper", "--attn_lambda", "7", "--seed", "3")
+    first = tmp_path / "first"
+    write_json(first / "config.json", {"settings": paper.as_dict()})
+    (first / "best.pt").touch()
+    options = ["--first_step", str(first), "--edits", "e.sqlite"]
+    second = settings(tmp_path, *options, "--hitl", "full", "--seed", "5")
+    fresh = settings(tmp_path, "--edits", "e.sqlite")
+    for name in ("hitl", "inject", "attn_loss", "attn_lambda", "edit_layers", "edit_queries", "unedited"):
+        assert getattr(second, name) == getattr(fresh, name), name
+    assert settings(tmp_path, *options) == settings(tmp_path, *options, "--hitl", "full")
+    assert settings(tmp_path, *options, "--hitl", "paper").attn_loss == "mse"
+    # what Step 1 has learned is never validated on
+    assert second.seed == 5 and open_data(second).val.ids == open_data(paper).val.ids
+    third = tmp_path / "third"
+    write_json(third / "config.json", {"settings": second.as_dict()})
+    (third / "best.pt").touch()
+    assert settings(tmp_path, "--first_step", str(third), "--edits", "e", "--seed", "7").cut_seed == 3
+    assert settings(tmp_path, *options).as_dict()["split_seed"] == -1  # as without the setting
+    assert settings(tmp_path, *options, "--val_fraction", "0").val_fraction == 0
+    for other in (["--val_fraction", "0.2"], ["--split_seed", "5"]):
+        with pytest.raises(UserError, match="has learned the other images"):
+            settings(tmp_path, *options, *other)
 
 
 def test_geometry_moves_maps_with_images(ink_store, tmp_path):

@@ -77,6 +77,19 @@ def test_only_sure_cells_of_sure_images_are_predicted():
     assert prediction.report["predicted"] == 1 and prediction.report["not sure"] == 1
 
 
+def test_nobody_said_erase_it_all(capsys):
+    maps = EditMaps.empty(4, (1, 3))
+    maps.edited[0], maps.value[0, 0, 0] = True, 0.9
+    kept = torch.tensor([[[0.01, 0.01, 0.01]], [[0.99, 0.01, 0.01]], [[0.6, 0.5, 0.4]]])  # of images 1 to 3
+    found = _prediction(kept, np.array([1, 2, 3]), Targets.of(maps), [], {})
+    assert found.maps.predicted.tolist() == [False, False, True, False] and not found.maps.edited[1].any()
+    counts = {name: found.report[name] for name in ("predicted", "not sure", "nothing kept")}
+    assert counts == {"predicted": 1, "not sure": 1, "nothing kept": 1}
+    maps.value[:] = 0  # a person erased it all as well
+    maps.edited[1], maps.value[1, 0, 2] = True, 0.9
+    assert _prediction(kept[:1], np.array([2]), Targets.of(maps), [], {}).report["predicted"] == 1
+
+
 def predicted(part, positions):
     maps = EditMaps.empty(len(part), (6, 6))
     maps.edited[positions] = True

@@ -83,27 +83,26 @@ def runs(folder, *args):
 
 
 def test_seeds_are_runs_of_their_own(tmp_path):
-    alone = runs(tmp_path)
-    assert [s.runs_name for s in alone] == ["vit.tiny"] and alone == [
-        settings(tmp_path, "--epochs", "1", "--runs_name", "vit.tiny")
-    ]
-    train(runs(tmp_path, "--seeds", "0,3"))
+    alone = settings(tmp_path, "--epochs", "1", "--runs_name", "vit.tiny")
+    assert runs(tmp_path) == ([alone], "")
+    train(*runs(tmp_path, "--seeds", "0"))
+    assert "| 1 |" in (tmp_path / "vit.tiny_seeds.md").read_text()  # one seed is a table as well
+    train(*runs(tmp_path, "--seeds", "0,3", "--resume"))
     folders = [tmp_path / "vit.tiny_s0", tmp_path / "vit.tiny_s3"]
     assert [Run(folder).settings().seed for folder in folders] == [0, 3]
     accuracy = [Run(folder).history()[0]["val_accuracy"] for folder in folders]
     table = json.loads((tmp_path / "vit.tiny_seeds.json").read_text())["vit.tiny_seeds"]
     assert table["val_accuracy"] == pytest.approx(statistics.fmean(accuracy))
     with pytest.raises(UserError, match=r"vit.tiny_s3 already exists"):
-        train(runs(tmp_path, "--seeds", "5,3"))
+        train(*runs(tmp_path, "--seeds", "5,3"))
     assert not (tmp_path / "vit.tiny_s5").exists()  # refused before the work
-    train(runs(tmp_path, "--seeds", "0,3,5", "--resume"))
+    train(*runs(tmp_path, "--seeds", "0,3,5", "--resume"))
     assert "| 3 |" in (tmp_path / "vit.tiny_seeds.md").read_text()
 
 
 def test_seeds_fill_paths_and_are_checked(tmp_path):
-    first = runs(tmp_path, "--seeds", "1,2")
-    train(first)
-    second = runs(
+    train(*runs(tmp_path, "--seeds", "1,2"))
+    second, _ = runs(
         tmp_path,
         "--seeds",
         "1,2",
@@ -117,6 +116,9 @@ def test_seeds_fill_paths_and_are_checked(tmp_path):
     for wrong in ("0-3", "a", "1,,2"):
         with pytest.raises(UserError, match=r"SEEDS is .*; it must be numbers"):
             runs(tmp_path, "--seeds", wrong)
+    for twice in ("0,00", "1,2,1"):
+        with pytest.raises(UserError, match="names a seed twice"):
+            runs(tmp_path, "--seeds", twice)
 
 
 def test_no_script_hides_a_package():

@@ -148,7 +148,7 @@ def check_comparable(run: Run, before: Run) -> None:
 def check_same_images(part: Part, run: Run, before: Run, dataset_path: str | None) -> None:
     """Refuse a part of `run`'s data set that holds other images where it is cut as for the run before."""
     cut = before.settings()
-    same = replace(run.settings(), seed=cut.seed, val_fraction=cut.val_fraction)
+    same = replace(run.settings(), seed=cut.cut_seed, split_seed=-1, val_fraction=cut.val_fraction)
     if part.ids != open_data(same, dataset_path).part(part.name).ids:
         raise UserError(
             f"the {part.name} parts of {run.folder} and {before.folder} hold different images, because "

@@ -32,7 +32,7 @@ AUTO = ("auto", "true", "false")
 PROPAGATE = ("false", "true", "stored")
 CONTROLS = ("none", "no_edits", "shuffled")
 PRESETS = {
-    "full": {},
+    "full": {},  # the defaults of the settings below
     "paper": {
         "inject": "false",
         "attn_loss": "mse",
@@ -41,18 +41,22 @@ PRESETS = {
         "unedited": "train",
     },
 }
-NOT_INHERITED = {
-    "runs_name",
-    "result_dir",
-    "resume",
-    "wandb",
-    "projects_name",
+STEP_2 = (  # a second round of edits starts from its preset again, not from what the first round chose
     "edits",
     "first_step",
-    "control",
+    "hitl",
+    "attn_lambda",
+    "attn_loss",
+    "edit_layers",
+    "edit_queries",
+    "inject",
+    "unedited",
     "propagate",
+    "propagate_steps",
     "doubted",
-}
+    "control",
+)
+NOT_INHERITED = {"runs_name", "result_dir", "resume", "wandb", "projects_name", *STEP_2}
 
 
 @dataclass
@@ -65,7 +69,7 @@ class Settings:
     result_dir: str = setting("result", "folder of all runs")
     resume: bool = setting(False, "continue the run from its last.pt")
     wandb: bool = setting(False, "log to wandb as well; its key is read from WANDB_API_KEY")
-    seed: int = setting(0, "seed of the split, the weights, the order and the augmentation", low=0)
+    seed: int = setting(0, "seed of the weights, the order, the augmentation and the split", low=0)
     # data
     dataset: str = setting("cifar10", "data set", tuple(DATASETS))
     dataset_path: str = setting("data", "its folder")
@@ -73,6 +77,7 @@ class Settings:
     val_fraction: float = setting(
         0.1, "part of train that chooses the checkpoint; 0: the last epoch", low=0, high=0.9
     )
+    split_seed: int = setting(-1, "seed of the split; -1: that of FIRST_STEP, without it SEED", low=-1)
     img_size: int = setting(224, "side of the square that every whole image is resized to, in pixels", low=1)
     hflip: float = setting(0.5, "probability of a horizontal flip", low=0, high=1)
     crop_scale: float = setting(
@@ -103,7 +108,7 @@ class Settings:
     compile: bool = setting(False, "torch.compile the model")
     # Step 2: learning from edits
     edits: str = setting("", "edit store (edits.sqlite); empty for plain training")
-    first_step: str = setting("", "the run to start from; its settings are the defaults")
+    first_step: str = setting("", "the run to start from; its settings, those above, are the defaults")
     hitl: str = setting("full", "preset of the settings below", ("full", "paper"))
     attn_lambda: float = setting(1.0, "weight of the alignment loss", low=0)
     attn_loss: str = setting("bce", "alignment loss", ("bce", "mse", "kl"))
@@ -126,6 +131,8 @@ class Settings:
             if low is not None and not low <= value <= high:
                 valid = f"at least {low}" if high == math.inf else f"between {low} and {high}"
                 raise UserError(f"{f.name.upper()} is {value}; it must be {valid}")
+        if self.split_seed == self.seed:
+            self.split_seed = -1  # one way to say it
         if self.batch_size < self.grad_accum:
             raise UserError(f"BATCH_SIZE {self.batch_size} is smaller than GRAD_ACCUM {self.grad_accum}")
         if bool(self.first_step) and not self.edits and self.control == "none":
@@ -138,6 +145,11 @@ class Settings:
             raise UserError(f"LR is {self.lr}; it must be above 0")
         if not self.runs_name or "/" in self.runs_name or self.runs_name.startswith("."):
             raise UserError(f"RUNS_NAME is {self.runs_name!r}; it must be a plain folder name")
+
+    @property
+    def cut_seed(self) -> int:
+        """The seed that the validation part is cut with."""
+        return self.seed if self.split_seed < 0 else self.split_seed
 
     def as_dict(self) -> dict:
         return asdict(self)
@@ -159,10 +171,11 @@ class SettingsParser(Parser):
         """
         return self._settings(self._given(args))
 
-    def parse_seeds(self, args: list[str] | None = None) -> list[Settings]:
+    def parse_seeds(self, args: list[str] | None = None) -> tuple[list[Settings], str]:
         """The settings of each run that --seeds 0,1,2 asks for: RUNS_NAME_s0, ..., {seed} in paths filled in.
 
-        Without --seeds, the settings of the one run.
+        Returns:
+            The settings and the name of the table of these runs; without --seeds, one run and no name.
         """
         self.add_argument(
             "--seeds", default="", help="0,1,2: a run per seed, RUNS_NAME_s0, ..., and one table"
@@ -170,14 +183,15 @@ class SettingsParser(Parser):
         given = self._given(args)
         text = given.pop("seeds")
         if not text:
-            return [self._settings(given)]
+            return [self._settings(given)], ""
         if not re.fullmatch(r"\d+(,\d+)*", text):
             raise UserError(f"SEEDS is {text!r}; it must be numbers with commas between them, such as 0,1,2")
+        seeds = [int(seed) for seed in text.split(",")]
+        if len(set(seeds)) < len(seeds):
+            raise UserError(f"SEEDS is {text!r}, which names a seed twice; each of them is one run")
         name = given.get("runs_name", Settings.runs_name)
-        return [
-            self._settings(_seeded({**given, "seed": int(seed), "runs_name": f"{name}_s{seed}"}, seed))
-            for seed in dict.fromkeys(text.split(","))
-        ]
+        runs = [_seeded({**given, "seed": seed, "runs_name": f"{name}_s{seed}"}, str(seed)) for seed in seeds]
+        return [self._settings(run) for run in runs], f"{name}_seeds"
 
     def _given(self, args: list[str] | None) -> dict:
         try:
@@ -196,6 +210,7 @@ class SettingsParser(Parser):
         defaults = DATASETS[given.get("dataset", Settings.dataset)].defaults  # the data set's preferences
         if given.get("first_step"):
             defaults = _inherited(Path(given["first_step"]))
+            _check_split(given, defaults)
         preset = PRESETS[given.get("hitl", Settings.hitl)]
         return Settings(**{**defaults, **preset, **given})
 
@@ -244,9 +259,21 @@ def _inherited(folder: Path) -> dict:
     config, best = folder / "config.json", folder / "best.pt"
     if not config.is_file() or not best.is_file():
         raise UserError(f"FIRST_STEP {folder} is not a finished run: it must hold config.json and best.pt")
-    settings = asdict(settings_from_dict(json.loads(config.read_text(encoding="utf-8"))["settings"]))
-    kept = {name: value for name, value in settings.items() if name not in NOT_INHERITED}
-    return {**kept, "pretrained": str(best)}
+    first = settings_from_dict(json.loads(config.read_text(encoding="utf-8"))["settings"])
+    kept = {name: value for name, value in asdict(first).items() if name not in NOT_INHERITED}
+    return {**kept, "split_seed": first.cut_seed, "pretrained": str(best)}
+
+
+def _check_split(given: dict, first: dict) -> None:
+    """Refuse another split than FIRST_STEP's: it would be judged on images that it has learned."""
+    if given.get("dataset", first["dataset"]) != first["dataset"]:
+        return
+    for name, harmless in (("split_seed", ()), ("val_fraction", (0,))):
+        if name in given and given[name] not in (first[name], *harmless):
+            raise UserError(
+                f"{name.upper()} is {given[name]}, but FIRST_STEP cut its validation part with {first[name]} "
+                "and has learned the other images; leave it out"
+            )
 
 
 def _unknown_option(option: str) -> str:

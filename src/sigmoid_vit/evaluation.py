@@ -19,7 +19,7 @@ from sigmoid_vit.errors import UserError
 from sigmoid_vit.files import write_atomically
 from sigmoid_vit.human_attention import Marked, marked_cells
 from sigmoid_vit.metrics import classification_metrics, confident_errors, confident_hits
-from sigmoid_vit.pictures import Picture, attention_figure
+from sigmoid_vit.pictures import LAYERS_SHOWN, Picture, attention_figure
 from sigmoid_vit.prediction import predict
 from sigmoid_vit.runs import Run, write_json
 
@@ -147,7 +147,7 @@ def _pictures(answers: Answers, metrics: dict, shown: int) -> dict[str, Picture]
         ("hits", hits, "surest hits"),
     ):
         if chosen:
-            looks = pictures.attention(answers, chosen, what)
+            looks = pictures.attention(answers, chosen, what, LAYERS_SHOWN)
             drawn |= {name: looks["heads"], f"{name}_layers": looks["layers"]}
     if shown:
         drawn["one_edit"] = pictures.edited_answer(answers, [*errors, *hits][0])

@@ -53,6 +53,8 @@ class Prediction:
             f"{right:.1%} of the cells of {n} edits are predicted right by copies that did not learn them; "
         )
         line += f"{r['predicted']} images predicted, {r['not sure']} left out as not sure"
+        if r["nothing kept"]:
+            line += f", {r['nothing kept']} because they would keep no cell, as no edit does"
         return line + "; look again at " * bool(self.doubted) + ", ".join(r["look again at"])
 
 
@@ -234,10 +236,15 @@ def _prediction(
             maps.value[at] = torch.where(cells, written, maps.value[at])
             maps.edited[at] |= cells
     maps.edited &= torch.from_numpy(confidence >= CONFIDENCE)[:, None, None]
+    sure, says = int(maps.has_edit.sum()), targets.maps
+    says = says.subset(np.setdiff1d(np.flatnonzero(says.has_edit), doubted))
+    if (says.edited & (says.value >= KEPT)).flatten(1).any(1).all():
+        # "erase it all" is what nobody said of any image; images of a class without the object get it
+        maps.edited[at[~(kept >= 0.5).flatten(1).any(1)]] = False
     maps.value[~maps.edited] = 0
     maps.predicted = maps.has_edit
     used = int(maps.has_edit.sum())
-    report = {**report, "predicted": used, "not sure": len(unedited) - used}
+    report = {**report, "predicted": used, "not sure": len(unedited) - sure, "nothing kept": sure - used}
     return Prediction(maps, confidence, doubted, report)
 
 

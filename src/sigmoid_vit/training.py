@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 
 from sigmoid_vit.config import Settings
-from sigmoid_vit.data import BatchTransform
+from sigmoid_vit.data import BatchTransform, DataModule
 from sigmoid_vit.edit_maps import EditMaps, account_text, load_edits
 from sigmoid_vit.evaluation import predict
 from sigmoid_vit.files import sha256
-from sigmoid_vit.hitl import HITLLoss, Plan, make_plan
+from sigmoid_vit.hitl import HITLLoss, Plan, check_edits_apply, make_plan
 from sigmoid_vit.loop import ClassificationLoss, Loop
 from sigmoid_vit.propagation import Teacher, propagate, save_predictions
 from sigmoid_vit.runs import Run, build_model, data_config, make_accelerator, open_data, run_folder
@@ -30,7 +30,10 @@ class Trainer:
         self.settings = s = settings
         self.accelerator = a = make_accelerator(s)
         self.run = Run.open(s)
-        build_model(s, num_classes=2)  # settings and weights are known to be good before any data is fetched
+        self.edits_file = self.run.unused_edits if s.control == "no_edits" else self.run.edits
+        trial = build_model(s, num_classes=2)  # settings and weights are known to be good before any data is
+        if s.edits:  # fetched and before predicted edits are stored
+            check_edits_apply(trial, s)
         weights = start_weights(s)
         if weights:
             load_checkpoint(weights)
@@ -49,32 +52,38 @@ class Trainer:
         self.val_transform = BatchTransform(size, **config)
         self.edits, self.facts = None, {}  # edits of all training images; what config.json says of them
         loss, maps = ClassificationLoss(self.model, s.label_smoothing), None
-        if s.edits and s.control != "no_edits":
-            plan, maps = self._take_edits()
-            loss = HITLLoss(self.model, s, plan.inject)
+        if s.edits:
+            plan, edits = self._take_edits(data)
+            if s.control != "no_edits":
+                loss, maps = HITLLoss(self.model, s, plan.inject), edits
         self.loop = Loop(s, a, loss, self.train, self._train_transform(len(self.train)), maps)
 
-    def _take_edits(self) -> tuple[Plan, EditMaps]:
+    def _take_edits(self, data: DataModule) -> tuple[Plan, EditMaps]:
         """Read the edits of the training images and leave out the images that are not to be trained on."""
         s, part, grid = self.settings, self.train.part, tuple(self.model.patch_embed.grid_size)
-        if s.resume and self.run.edits.exists():  # what the run began with, whatever became of the store
-            self.edits = EditMaps.read(self.run.edits, part.ids)
+        if s.resume and self.edits_file.exists():  # what the run began with, whatever became of the store
+            self.edits = EditMaps.read(self.edits_file, part.ids)
         else:
             doubted = self._propagate(load_edits(s.edits, part, grid)[0]) if s.propagate == "true" else []
-            maps, account = load_edits(s.edits, part, grid, predicted=s.propagate != "false")
+            maps, account = load_edits(s.edits, part, grid, s.propagate != "false", data)
             if s.doubted == "drop":
                 maps.edited[doubted] = False
                 account["doubted and dropped"] = len(doubted)
             self.edits = maps.shuffled(s.seed) if s.control == "shuffled" else maps
             self.facts["edits"] = account
-        self.all_ids = part.ids
-        plan = make_plan(s, part.labels, self.edits.has_edit)
+        self.all_ids, edits = part.ids, self.edits
+        plan = make_plan(s, part.labels, edits.has_edit, edits.erases, ~edits.predicted)
+        if s.control == "no_edits":
+            plan.says += f"; control: the {len(plan.images)} images alone, without edits"
         self.facts["plan"] = plan.says
         if self.accelerator.is_main_process:
             account = self.facts.get("edits")
-            print(f"edits: {account_text(account) if account else 'as the run began'}; {plan.says}")
+            told = account_text(account) if account else "as the run began"
+            if account and account["drawn for a narrower scope"]:
+                told += "; EDIT_LAYERS and EDIT_QUERIES decide"
+            print(f"edits: {told}; {plan.says}")
         self.train = self.train.subset(plan.images)
-        return plan, self.edits.subset(plan.images)
+        return plan, edits.subset(plan.images)
 
     def _propagate(self, maps: EditMaps) -> list[int]:
         """Predict the edits of the other images into the store; the images whose own edits are doubted."""
@@ -103,8 +112,8 @@ class Trainer:
         tracker = Tracker(run.folder, s) if s.wandb and main else None  # before the run, as it may be refused
         if main:
             run.create(s, **self._facts())
-            if self.edits and not run.edits.exists():
-                self.edits.write(run.edits, self.all_ids)
+            if self.edits and not self.edits_file.exists():
+                self.edits.write(self.edits_file, self.all_ids)
             todo = f"epochs {first + 1} to {s.epochs}" if first < s.epochs else f"all {first} epochs are done"
             print(f"{run.folder}: {todo}, on {self.accelerator.device}", flush=True)
         with tracker or nullcontext():
@@ -186,23 +195,26 @@ class Trainer:
         print(f"Evaluate it with: python3 src/evaluate.py --run {run.folder}")
 
 
-def train(runs: list[Settings]) -> None:
+def train(runs: list[Settings], table: str = "") -> None:
     """Train one run, or one after the other the runs of several seeds, and write those into one table.
 
     With RESUME, seeds that were not begun are started.
+
+    Args:
+        runs: the settings of each.
+        table: its name beside the runs' folders; empty for a run that is not one of several seeds.
     """
-    if len(runs) > 1:
+    if table:
         runs = [replace(s, resume=s.resume and run_folder(s).exists()) for s in runs]
     for settings in runs:
         Run.open(settings)  # a folder that is taken is known before hours of work
     for settings in runs:
         trainer = Trainer(settings)
         trainer.fit()
-    if len(runs) > 1 and trainer.accelerator.is_main_process:
-        folder = trainer.run.folder
-        table = folder.with_name(folder.name.removesuffix(f"_s{settings.seed}") + "_seeds")
-        print(write_table(table, {table.name: logged(run_folder(s) for s in runs)}))
-        print(f"in {table}.md, .csv (each run) and .json (means)")
+    if table and trainer.accelerator.is_main_process:
+        path = trainer.run.folder.with_name(table)
+        print(write_table(path, {table: logged(run_folder(s) for s in runs)}))
+        print(f"in {path}.md, .csv (each run) and .json (means)")
     trainer.accelerator.end_training()
 
 
