@@ -26,9 +26,9 @@ tabs.onmessage = ({ data }) => {
 export const failure = (status, facts) => Object.assign(new Error(facts?.error), facts, { status });
 
 /** What the server answers, read as "json", "arrayBuffer" or "blob". */
-async function request(path, params, as, seconds, options = {}) {
+async function request(path, params, as, seconds, options = {}, type = {}) {
   const address = new URL(`api/${path}?${new URLSearchParams(params)}`, document.baseURI);
-  const headers = { Authorization: `Bearer ${token}` };
+  const headers = { Authorization: `Bearer ${token}`, ...type };
   const signal = AbortSignal.timeout(1000 * seconds);
   let answer;
   try {
@@ -43,10 +43,10 @@ export const get = (path, params, as = "json") => request(path, params, as, as =
 
 /** Post a grid's bytes, or an object as JSON. */
 export function post(path, params, content) {
-  const binary = content instanceof Uint8Array;
-  const type = binary ? "application/octet-stream" : "application/json";
-  const body = new Blob([binary ? content : JSON.stringify(content)], { type });
-  return request(path, params, "json", 20, { method: "POST", body });
+  const isBinary = content instanceof Uint8Array;
+  const type = { "Content-Type": isBinary ? "application/octet-stream" : "application/json" };
+  const body = isBinary ? content : JSON.stringify(content);
+  return request(path, params, "json", 20, { method: "POST", body }, type);
 }
 
 /** An error in the person's words; `id` of the image it is about. */
