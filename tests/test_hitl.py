@@ -174,6 +174,16 @@ def test_a_few_images_of_one_class_without_an_edit_are_no_cue(tmp_path):
         assert kept.inject and len(kept.images) == len(labels)
 
 
+def test_a_class_that_nobody_edited_is_not_told_by_injection(tmp_path):
+    """Also where the edits are too few to go with the class: none of its images would ever be injected."""
+    labels, has_edit = np.repeat(np.arange(10), 117), np.zeros(1170, dtype=bool)
+    has_edit[::40] = True
+    assert make_plan(settings(tmp_path, "--unedited", "train"), labels, has_edit).inject
+    has_edit[labels == 3] = False
+    plan = make_plan(settings(tmp_path), labels, has_edit)
+    assert not plan.inject and len(plan.images) == 1170 and "classes without an edited image: 1" in plan.says
+
+
 def test_predictions_do_not_hide_the_class_that_nobody_edited(tmp_path):
     labels = np.repeat([0, 1, 2], 10)
     all_edited, by_people = np.ones(30, dtype=bool), labels > 0

@@ -159,7 +159,7 @@ def make_plan(
         says = f"training on the {len(edited)} edited images; {unedited} without an edit are dropped"
     elif dropping:
         images = np.arange(len(labels))
-        says = f"{len(lost)} classes have no edited image, so the unedited images are trained on as well"
+        says = f"classes without an edited image: {len(lost)}, so the unedited images are trained on as well"
     else:
         images = np.arange(len(labels))
         says = f"training on all {len(labels)} images, {len(edited)} of them edited"
@@ -167,7 +167,7 @@ def make_plan(
         return Plan(False, images, says)
     if not injected.any():
         return Plan(False, images, says + "; no edited cell has a value below 0.5, so nothing is injected")
-    if not tells_the_class(images):
+    if not (dropping and len(lost)) and not tells_the_class(images):
         return Plan(True, images, says)
     if settings.inject == "true":
         says += "; WARNING: being edited goes with the class, and INJECT=true injects all the same"
