@@ -14,7 +14,7 @@ from test_training import settings
 from sigmoid_vit import UserError, answers, plots
 from sigmoid_vit.comparison import compare_answers, mcnemar
 from sigmoid_vit.evaluation import evaluate_run, report
-from sigmoid_vit.pictures import _change_texts, _who_looks
+from sigmoid_vit.pictures.comparison import _change_texts, _who_looks
 from sigmoid_vit.runs import Run
 from sigmoid_vit.training import Trainer
 

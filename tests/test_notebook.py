@@ -22,7 +22,7 @@ from sigmoid_vit.edit_maps import EditMaps
 from sigmoid_vit.evaluation import evaluate_run
 from sigmoid_vit.human_attention import ImportOptions, import_edits
 from sigmoid_vit.notebook import first_step, flat, new_folder, newest_run, open_report
-from sigmoid_vit.pictures import _whose
+from sigmoid_vit.pictures.comparison import _whose
 from sigmoid_vit.runs import Run
 from sigmoid_vit.touch import Touch
 from sigmoid_vit.training import Trainer

@@ -12,7 +12,9 @@ from scipy.integrate import trapezoid
 from sigmoid_vit import AttentionEdit, plots
 from sigmoid_vit.edit_maps import EditMaps
 from sigmoid_vit.metrics import calibration_bins, classification_metrics, confident_hits
-from sigmoid_vit.pictures import _confusions, _edit_text, _most_probable, _reaches, _some_edits
+from sigmoid_vit.pictures.comparison import _some_edits
+from sigmoid_vit.pictures.one_edit import _edit_text, _most_probable, _reaches
+from sigmoid_vit.pictures.predictions import _confusions
 from sigmoid_vit.plots.style import columns, wrapped
 
 LONG = "CUB_200_2010_HITL_full_propagated_seed3_lambda0.5_of_the_24th_of_July, test_train_like"

@@ -135,7 +135,7 @@ def _write_pictures(out: Path, names: Sequence[str], drawn: Mapping[str, Picture
 
 def _pictures(answers: Answers, metrics: dict, shown: int) -> dict[str, Picture]:
     """Those of PICTURES that there are, by name, with at most so many errors and sure hits."""
-    drawn = pictures.predictions(answers, metrics)
+    drawn = pictures.prediction_pictures(answers, metrics)
     if curves := pictures.learning_curves(answers.network.run, answers.network.which):
         drawn["learning_curves"] = curves
     if found := metrics["attention"].get("faithfulness"):
@@ -147,7 +147,7 @@ def _pictures(answers: Answers, metrics: dict, shown: int) -> dict[str, Picture]
         ("hits", hits, "surest hits"),
     ):
         if chosen:
-            looks = pictures.attention(answers, chosen, what, LAYERS_SHOWN)
+            looks = pictures.attention_pictures(answers, chosen, what, LAYERS_SHOWN)
             drawn |= {name: looks["heads"], f"{name}_layers": looks["layers"]}
     if shown:
         drawn["one_edit"] = pictures.edited_answer(answers, [*errors, *hits][0])

@@ -79,7 +79,7 @@ class Report:
         self.data, self.answers, self.before, self.folder = data, answers, before, folder
         self.run = answers.network.run
         self.metrics = classification_metrics(answers.probabilities, answers.labels, self.run.classes)
-        self._pictures = pictures.predictions(answers, self.metrics)
+        self._pictures = pictures.prediction_pictures(answers, self.metrics)
         self._sections = {}
         self.about = {
             "run": self.run.folder,
@@ -182,7 +182,7 @@ class Report:
     def _attention(
         self, name: str, chosen: list[int], title: str, otherwise: str, in_layers: int | None = None
     ) -> None:
-        looks = pictures.attention(self.answers, chosen, title, in_layers) if chosen else {}
+        looks = pictures.attention_pictures(self.answers, chosen, title, in_layers) if chosen else {}
         self._show(name, looks.get("heads"), otherwise)
         if looks:
             self._show(f"{name}_layers", looks["layers"])
