@@ -6,10 +6,10 @@
 Exit code 0 only if the outputs agree within TOLERANCE times the largest output of timm's model.
 """
 
-import argparse
 import statistics
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -19,14 +19,27 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))
 
 from sigmoid_vit import create_model
 from sigmoid_vit.errors import UserError, run
-from sigmoid_vit.weights import default_weights_path, load_into, stock_model
+from sigmoid_vit.model.checkpoints import default_weights_path, load_into
+from sigmoid_vit.model.weights import stock_model
+from sigmoid_vit.options import OptionsParser, check_options, option
 
 TOLERANCE = 1e-5
 ROUNDS = 5
 
 
+@dataclass
+class Options:
+    model_name: str = option("vit_small_patch16_224", "timm name, with a tag if need be")
+    save_dir: str = option("models", "folder of the weights")
+    random: bool = option(False, "use random weights instead of a file")
+    batch_size: int = option(4, "images compared", low=1)
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
 def main() -> None:
-    args = parse_arguments()
+    args = OptionsParser(__doc__, Options).parse()
     torch.manual_seed(0)
     models = {"timm": stock_model(args.model_name).eval(), "this model": create_model(args.model_name).eval()}
     if args.random:
@@ -48,19 +61,6 @@ def main() -> None:
     if not difference <= TOLERANCE * scale:  # also true for NaN
         raise UserError(f"the models differ by more than {TOLERANCE} x the largest logit")
     print(f"equal within {TOLERANCE} x the largest logit")
-
-
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--model_name", default="vit_small_patch16_224", help="timm name, with a tag if need be"
-    )
-    parser.add_argument("--save_dir", default="models", help="folder of the weights (default: models)")
-    parser.add_argument("--random", action="store_true", help="use random weights instead of a file")
-    parser.add_argument("--batch_size", type=int, default=4)
-    return parser.parse_args()
 
 
 @torch.no_grad()

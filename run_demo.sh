@@ -2,7 +2,7 @@
 # Prepares .venv, then tells the whole story on embedded digits in a few minutes: a network that looks at the
 # wrong thing, 32 edits, and a network that learned from them. It can be stopped and started again.
 set -euo pipefail
-source "$(dirname "$0")/setup_env.sh"
+source "$(dirname "$0")/scripts/setup_env.sh"
 
 demo=result/demo edits=result/demo/edits.sqlite log=result/demo.log
 mkdir -p result

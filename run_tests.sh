@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Prepares .venv, then checks style (ruff) and runs every test. Arguments go to pytest.
 set -euo pipefail
-source "$(dirname "$0")/setup_env.sh"
+source "$(dirname "$0")/scripts/setup_env.sh"
 
 ruff check .
 ruff format --check .

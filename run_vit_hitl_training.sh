@@ -26,5 +26,5 @@ SEED="${SEED:-}"
 SEEDS="${SEEDS:-}"                             # 0,1,2: a run per seed and one table; {seed} in FIRST_STEP and EDITS
 RESUME="${RESUME:-false}"
 
-source ./launch.sh
+source scripts/launch.sh
 launch_training "$@"

@@ -27,5 +27,5 @@ SEEDS="${SEEDS:-}"                             # 0,1,2: a run per seed, RUNS_NAM
 RESUME="${RESUME:-false}"                      # true continues the run from its last epoch
 
 unset FIRST_STEP EDITS HITL PROPAGATE CONTROL   # Step 2 is run_vit_hitl_training.sh
-source ./launch.sh
+source scripts/launch.sh
 launch_training "$@"

@@ -1,21 +1,26 @@
 """Export a store's edits without loss to a folder of open formats, for import_edits.py --from export."""
 
-from sigmoid_vit.errors import Parser, run
-from sigmoid_vit.interchange import export_edits
-from sigmoid_vit.store import EditStore
+from dataclasses import dataclass
+
+from sigmoid_vit.edits.exchange import export_edits
+from sigmoid_vit.edits.store import EditStore
+from sigmoid_vit.errors import run
+from sigmoid_vit.options import OptionsParser, option
+
+
+@dataclass(kw_only=True)
+class Options:
+    edits: str = option("edits.sqlite", "the store")
+    out: str = option(text="folder to write, new or empty", metavar="DIR")
+    history: bool = option(False, "all revisions, not the current edits alone")
+    threshold: float = option(0.5, "value from which masks.json says attended")
 
 
 def main() -> None:
-    parser = Parser(__doc__)
-    parser.add_argument("--edits", default="edits.sqlite", help="the store (default: edits.sqlite)")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder to write, new or empty")
-    parser.add_argument("--history", action="store_true", help="all revisions, not the current edits alone")
-    threshold = "value from which masks.json says attended (default: 0.5)"
-    parser.add_argument("--threshold", type=float, default=0.5, help=threshold)
-    args = parser.parse_args()
-    with EditStore(args.edits, readonly=True) as store:
-        edits = export_edits(store, args.out, args.history, args.threshold)
-    print(f"{args.out}: {len(edits)} edits of {len({edit.image_id for edit in edits})} images")
+    o = OptionsParser(__doc__, Options).parse()
+    with EditStore(o.edits, readonly=True) as store:
+        edits = export_edits(store, o.out, o.history, o.threshold)
+    print(f"{o.out}: {len(edits)} edits of {len({edit.image_id for edit in edits})} images")
 
 
 if __name__ == "__main__":

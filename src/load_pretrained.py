@@ -6,29 +6,29 @@
 Writes <save_dir>/<model_name>.pt and, beside it, <model_name>.json with its origin, sha256 and input format.
 """
 
-import argparse
+from dataclasses import dataclass
 
 from sigmoid_vit.errors import run
-from sigmoid_vit.weights import download_pretrained, import_weights
+from sigmoid_vit.model.weights import download_pretrained, import_weights
+from sigmoid_vit.options import OptionsParser, option
+
+
+@dataclass
+class Options:
+    model_name: str = option("vit_small_patch16_224", "timm name, with a tag if need be")
+    save_dir: str = option("models", "folder of the result")
+    from_file: str | None = option(
+        None, "import this .pt, .pth, .bin, .safetensors or .npz file", metavar="PATH"
+    )
+    force: bool = option(False, "replace a file that is already there")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--model_name", default="vit_small_patch16_224", help="timm name, with a tag if need be"
-    )
-    parser.add_argument("--save_dir", default="models", help="folder of the result (default: models)")
-    parser.add_argument(
-        "--from_file", metavar="PATH", help="import this .pt, .pth, .safetensors or .npz file"
-    )
-    parser.add_argument("--force", action="store_true", help="replace a file that is already there")
-    args = parser.parse_args()
-    if args.from_file:
-        import_weights(args.model_name, args.from_file, args.save_dir, args.force)
+    o = OptionsParser(__doc__, Options).parse()
+    if o.from_file:
+        import_weights(o.model_name, o.from_file, o.save_dir, o.force)
     else:
-        download_pretrained(args.model_name, args.save_dir, args.force)
+        download_pretrained(o.model_name, o.save_dir, o.force)
 
 
 if __name__ == "__main__":

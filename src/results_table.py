@@ -1,20 +1,32 @@
 """One table of figures that evaluate.py wrote: a row per kind of run, mean and sd over its seeds."""
 
-from sigmoid_vit.errors import Parser, run
-from sigmoid_vit.tables import evaluated, pairs, write_table
+from dataclasses import dataclass
+
+from sigmoid_vit.errors import run
+from sigmoid_vit.options import OptionsParser, option
+from sigmoid_vit.runs.tables import evaluated, pairs, write_table
+
+
+@dataclass
+class Options:
+    rows: list[str] = option(
+        text="NAME=RUN, or a quoted pattern for several seeds: full='result/full_s*'",
+        nargs="+",
+        metavar="NAME=RUN",
+    )
+    metrics: list[str] = option(
+        text="NAME=SPLIT:KEY of metrics.json, the key with dots: decoy_test=test:top1",
+        nargs="+",
+        metavar="NAME=SPLIT:KEY",
+    )
+    out: str = option(text="writes OUT.json (means), OUT.csv (every run), OUT.md")
 
 
 def main() -> None:
-    parser = Parser(__doc__)
-    row = "NAME=RUN, or a quoted pattern for several seeds: full='result/full_s*'"
-    parser.add_argument("--rows", nargs="+", required=True, metavar="NAME=RUN", help=row)
-    metric = "NAME=SPLIT:KEY of metrics.json, the key with dots: decoy_test=test:top1"
-    parser.add_argument("--metrics", nargs="+", required=True, metavar="NAME=SPLIT:KEY", help=metric)
-    parser.add_argument("--out", required=True, help="writes OUT.json (means), OUT.csv (every run), OUT.md")
-    args = parser.parse_args()
-    metrics = pairs(args.metrics, "--metrics")
-    rows = {name: evaluated(runs, metrics) for name, runs in pairs(args.rows, "--rows").items()}
-    print(write_table(args.out, rows))
+    o = OptionsParser(__doc__, Options).parse()
+    metrics = pairs(o.metrics, "--metrics")
+    rows = {name: evaluated(runs, metrics) for name, runs in pairs(o.rows, "--rows").items()}
+    print(write_table(o.out, rows))
 
 
 if __name__ == "__main__":

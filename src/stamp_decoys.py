@@ -1,19 +1,27 @@
 """Copy a folder of images with decoys: grey squares that tell the class in training and lie in the test."""
 
+from dataclasses import asdict, dataclass
+
 from sigmoid_vit.data.decoy import stamp_decoys
-from sigmoid_vit.errors import Parser, positive, run
+from sigmoid_vit.errors import run
+from sigmoid_vit.options import OptionsParser, check_options, option
+
+
+@dataclass
+class Options:
+    source: str = option(text="data set with train/<class>/ and test/ or val/")
+    out: str = option(text="folder to write; it must not exist")
+    cells: int = option(8, "the square is a corner cell of a grid of so many cells a side", low=1)
+    seed: int = option(0, "of corners and random shades", low=0)
+
+    def __post_init__(self) -> None:
+        check_options(self)
 
 
 def main() -> None:
-    parser = Parser(__doc__)
-    parser.add_argument("--source", required=True, help="data set with train/<class>/ and test/ or val/")
-    parser.add_argument("--out", required=True, help="folder to write; it must not exist")
-    cells = "the square is a corner cell of a grid of so many cells a side (default: 8)"
-    parser.add_argument("--cells", type=positive, default=8, help=cells)
-    parser.add_argument("--seed", type=int, default=0, help="of corners and random shades (default: 0)")
-    args = parser.parse_args()
-    for name, images in stamp_decoys(args.source, args.out, args.cells, args.seed).items():
-        print(f"{args.out}/{name}: {images} images")
+    o = OptionsParser(__doc__, Options).parse()
+    for name, images in stamp_decoys(**asdict(o)).items():
+        print(f"{o.out}/{name}: {images} images")
 
 
 if __name__ == "__main__":

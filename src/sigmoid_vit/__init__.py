@@ -1,9 +1,13 @@
 """See where a Vision Transformer looks, correct it from 0 to 1, and let it learn the correction."""
 
-from sigmoid_vit.attention import SigmoidAttention
-from sigmoid_vit.edits import AttentionEdit
-from sigmoid_vit.errors import UserError
-from sigmoid_vit.model import create_model
+from sigmoid_vit.environment import require_packages
+
+require_packages()  # before the first of them is imported: one sentence in the place of a traceback
+
+from sigmoid_vit.errors import UserError  # noqa: E402
+from sigmoid_vit.model.attention import SigmoidAttention  # noqa: E402
+from sigmoid_vit.model.edit import AttentionEdit  # noqa: E402
+from sigmoid_vit.model.vit import create_model  # noqa: E402
 
 __all__ = ["AttentionEdit", "SigmoidAttention", "UserError", "create_model"]
 __version__ = "0.1.0"

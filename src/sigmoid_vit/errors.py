@@ -1,9 +1,7 @@
 """What a person can put right, said in one sentence and without a traceback."""
 
-import argparse
 import sys
 from collections.abc import Callable
-from typing import NoReturn
 
 
 class UserError(ValueError):
@@ -12,23 +10,6 @@ class UserError(ValueError):
     def _render_traceback_(self) -> list[str]:
         """What IPython shows in a notebook, in the place of a traceback."""
         return [f"error: {self}"]
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser that takes no abbreviations and whose errors are `UserError`s."""
-
-    def __init__(self, description: str, **kwargs) -> None:
-        super().__init__(description=description, allow_abbrev=False, **kwargs)
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (--help lists the options)")
-
-
-def positive(text: str) -> int:
-    """A whole number of at least 1, for command lines."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
 
 
 def run(main: Callable[[], None]) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import json
 import os
 import secrets
 import time
@@ -41,6 +42,12 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], None]) -> Non
     finally:
         with contextlib.suppress(OSError):  # there is one only after a failure
             temporary.unlink()
+
+
+def write_json(path: str | Path, content: dict) -> None:
+    """Write a readable JSON file in one step."""
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def sha256(path: str | Path) -> str:

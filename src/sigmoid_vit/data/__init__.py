@@ -11,19 +11,18 @@ A further data set is one module with a subclass of `DataModule` and a line in `
 
 from pathlib import Path
 
-from sigmoid_vit.data.augment import AttentionMap, BatchTransform
+from sigmoid_vit.data.augmentation import BatchTransform
 from sigmoid_vit.data.cifar10 import Cifar10
 from sigmoid_vit.data.cub import Cub, Cub2010, Cub2011
+from sigmoid_vit.data.dataset import DataModule
 from sigmoid_vit.data.digits import DigitsDecoy, ink_grid
 from sigmoid_vit.data.folder import ImageFolder
 from sigmoid_vit.data.images import BadImage, read_image
-from sigmoid_vit.data.module import DataModule
-from sigmoid_vit.data.part import Part, Prepared, epoch_batches
+from sigmoid_vit.data.parts import Part, Prepared, epoch_batches
 from sigmoid_vit.errors import UserError
 
 __all__ = [
     "DATASETS",
-    "AttentionMap",
     "BadImage",
     "BatchTransform",
     "DataModule",

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torchvision.datasets import CIFAR10
 
-from sigmoid_vit.data.module import DataModule
-from sigmoid_vit.data.part import Part
+from sigmoid_vit.data.dataset import DataModule
+from sigmoid_vit.data.parts import Part
 from sigmoid_vit.errors import UserError
 
 

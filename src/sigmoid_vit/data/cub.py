@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from scipy.io import loadmat
 
+from sigmoid_vit.data.dataset import DataModule, check_same_classes
 from sigmoid_vit.data.images import listed, open_image
-from sigmoid_vit.data.module import DataModule, check_same_classes
-from sigmoid_vit.data.part import Part
+from sigmoid_vit.data.parts import Part
 from sigmoid_vit.errors import UserError
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from sigmoid_vit.data.folder import ImageFolder
 from sigmoid_vit.data.images import for_each_file, read_image
-from sigmoid_vit.data.part import Part
+from sigmoid_vit.data.parts import Part
 from sigmoid_vit.errors import UserError
 
 Shade = Callable[[int, int], int | None]  # position, label -> class whose shade is shown

@@ -12,8 +12,8 @@ import torch
 from sklearn.datasets import load_digits
 from torch.nn.functional import adaptive_max_pool2d
 
-from sigmoid_vit.data.module import DataModule
-from sigmoid_vit.data.part import Part
+from sigmoid_vit.data.dataset import DataModule
+from sigmoid_vit.data.parts import Part
 
 SIZE, SQUARE = 24, 4  # side of the image and of the square, in pixels
 ENLARGED = 2  # pixels to the side of a digit's pixel

@@ -8,9 +8,9 @@ from typing import ClassVar
 import numpy as np
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from sigmoid_vit.data.dataset import DataModule, check_same_classes
 from sigmoid_vit.data.images import BadImage, listed, open_image
-from sigmoid_vit.data.module import DataModule, check_same_classes
-from sigmoid_vit.data.part import Part
+from sigmoid_vit.data.parts import Part
 from sigmoid_vit.errors import UserError
 
 LEFT_BEHIND = ("thumbs.db", "desktop.ini", "__macosx")  # by file managers, besides all hidden names

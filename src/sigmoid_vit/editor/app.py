@@ -16,12 +16,12 @@ from starlette.staticfiles import StaticFiles
 from sigmoid_vit.data import BadImage
 from sigmoid_vit.editor import changing, reading
 from sigmoid_vit.editor.answers import Refused, refusal
-from sigmoid_vit.editor.security import Guard, Policy, RequireOwnPage, RequireToken
+from sigmoid_vit.editor.security import Policy, RequireKnownHost, RequireOwnPage, RequireToken
 from sigmoid_vit.editor.session import Session
+from sigmoid_vit.edits.store import Conflict
 from sigmoid_vit.errors import UserError
-from sigmoid_vit.store import Conflict
 
-STATIC = Path(__file__).parent / "static"
+STATIC = Path(__file__).parent / "page"
 
 
 def create_app(session: Session, policy: Policy, root_path: str = "") -> Starlette:
@@ -43,7 +43,7 @@ def create_app(session: Session, policy: Policy, root_path: str = "") -> Starlet
         routes += [add_slash, Mount(f"/{prefix}", routes=list(routes))]
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(Guard, policy=policy)],
+        middleware=[Middleware(RequireKnownHost, policy=policy)],
         exception_handlers={
             HTTPException: _http_error,
             Refused: lambda request, error: refusal(error.status, str(error)),

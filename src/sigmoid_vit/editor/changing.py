@@ -14,8 +14,8 @@ from sigmoid_vit.editor.answers import Answer, Refused
 from sigmoid_vit.editor.reading import answered
 from sigmoid_vit.editor.security import read_body
 from sigmoid_vit.editor.session import Session
-from sigmoid_vit.edits import AttentionEdit
-from sigmoid_vit.store import StoredEdit
+from sigmoid_vit.edits.store import StoredEdit
+from sigmoid_vit.model.edit import AttentionEdit
 
 SMALL_BODY = 4096  # bytes, where the body is no grid
 

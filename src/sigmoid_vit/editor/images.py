@@ -14,11 +14,12 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from sigmoid_vit.data import BadImage, Part, read_image
+from sigmoid_vit.annotations.cells import MARKED, cell_means
+from sigmoid_vit.data import BadImage, BatchTransform, Part, read_image
 from sigmoid_vit.data.images import decode, upright_size
+from sigmoid_vit.data.parts import stored_size
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.files import write_atomically
-from sigmoid_vit.human_attention.cells import MARKED, cell_means
 
 PICTURE, THUMBNAIL = 1024, 96  # longer side in pixels, at most
 
@@ -29,16 +30,13 @@ class SplitImages:
     """The images of one part of a data set, decoded when they are asked for; a bad file raises `BadImage`.
 
     Args:
-        size: (H, W) of the network's input.
+        transform: makes the network's input of them.
         cache: folder for the thumbnails of image files.
         mask: where the object is; None where there are no masks.
     """
 
-    def __init__(
-        self, part: Part, size: tuple[int, int], interpolation: str, cache: Path, mask: Mask | None
-    ) -> None:
-        self.part, self.size, self.interpolation = part, size, interpolation
-        self.cache, self.mask = cache, mask
+    def __init__(self, part: Part, transform: BatchTransform, cache: Path, mask: Mask | None) -> None:
+        self.part, self.transform, self.cache, self.mask = part, transform, cache, mask
 
     def __len__(self) -> int:
         return len(self.part)
@@ -47,21 +45,12 @@ class SplitImages:
         """Image i as `Part.prepare` keeps it: uint8 [3, h, w]."""
         if self.part.images is not None:
             return self.part.images[i]
-        return decode(self.part.paths[i], self.stored_size, self.interpolation)
+        return decode(self.part.paths[i], self.stored_size, self.transform.interpolation)
 
     @cached_property
     def stored_size(self) -> tuple[int, int]:
-        """(h, w) of the images of files: their common one if it fits into the input, else the input's."""
-        common = None
-        for path in self.part.paths:
-            try:
-                size = upright_size(path)
-            except BadImage:
-                continue
-            fits = all(a <= b for a, b in zip(size, self.size, strict=True))
-            if not fits or size != (common := common or size):
-                return self.size
-        return common or self.size
+        """The size (h, w) that the images of files are read in, as `Part.prepare` keeps them."""
+        return stored_size(map(_size, self.part.paths), self.transform.size)
 
     def cover(self, i: int, grid: tuple[int, int]) -> np.ndarray | None:
         """Share of each cell that the mask of image i marks, float64 [gh, gw]; None if nothing is."""
@@ -120,6 +109,13 @@ def write_cache(path: Path, content: bytes) -> None:
         write_atomically(path, lambda file: file.write(content))
     except UserError as error:
         print(f"warning: {error}", file=sys.stderr)
+
+
+def _size(path: Path) -> tuple[int, int] | BadImage:
+    try:
+        return upright_size(path)
+    except BadImage as bad:
+        return bad
 
 
 def _thumbnail(image: Image.Image) -> bytes:

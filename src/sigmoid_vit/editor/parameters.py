@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from sigmoid_vit.editor.answers import Refused
 from sigmoid_vit.editor.predictor import CLS
-from sigmoid_vit.store import PREDICTED
+from sigmoid_vit.edits.store import PROPAGATED
 
 TEXT_LENGTHS = {"author": 100, "note": 2000, "reason": 500, "search": 200}  # in characters
 
@@ -76,8 +76,8 @@ def checked_text(given: object, name: str) -> str:
 def author(request: Request, default: str) -> str:
     """Whose change it is; the default where nobody is named."""
     given = text(request, "author") or default
-    if given == PREDICTED:
-        raise Refused(400, f"the author {PREDICTED!r} is kept for edits that a network predicted")
+    if given == PROPAGATED:
+        raise Refused(400, f"the author {PROPAGATED!r} is kept for edits that propagation made")
     return given
 
 

@@ -1,4 +1,4 @@
-"""What the network answers to every image of a part: computed beside the work, kept on disk."""
+"""What the network predicts for every image of a part: computed beside the work, kept on disk."""
 
 import hashlib
 import io
@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from sigmoid_vit.annotations.marked import outside
 from sigmoid_vit.data import BadImage
 from sigmoid_vit.editor.images import SplitImages, write_cache
 from sigmoid_vit.editor.predictor import Predictor
@@ -28,7 +29,8 @@ class SplitPredictions:
     Attributes:
         prediction: class, int32 [n]; UNKNOWN as long as it is not computed, UNREADABLE for a damaged file.
         confidence, p_true: probability of that class and of the true one, float32 [n].
-        outside: share of the last layer's attention outside the mask, float32 [n]; NaN without a mask.
+        outside: share of the last layer's softmax attention outside the mask, float32 [n] (see
+            `marked.outside`); NaN without a mask.
 
     Args:
         cache: the file that keeps them.
@@ -88,7 +90,9 @@ class SplitPredictions:
         except BadImage as error:
             print(f"error: {error}", file=sys.stderr)
             cover = None
-        return np.nan if cover is None else float((attention * (1 - cover)).sum())
+        if cover is None:
+            return np.nan
+        return outside(torch.from_numpy(attention)[None], torch.from_numpy(cover)[None].float()).item()
 
     def _key(self) -> str:
         """SHA-256 of everything the predictions depend on; files count by size and time of change."""

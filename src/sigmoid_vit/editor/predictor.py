@@ -1,4 +1,4 @@
-"""The network's answer to an edit within a stroke: what lies in front of the first edited block is kept."""
+"""The prediction under an edit within a stroke: what lies in front of the first edited block is kept."""
 
 import time
 from collections import OrderedDict
@@ -9,18 +9,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sigmoid_vit.attention_quality import looking_rows, rollout
-from sigmoid_vit.data import BatchTransform
-from sigmoid_vit.edits import AttentionEdit, LayerEdit, resolve_indices
 from sigmoid_vit.errors import UserError
-from sigmoid_vit.model import SigmoidViT
+from sigmoid_vit.model.edit import AttentionEdit, LayerEdit, resolve_indices
+from sigmoid_vit.model.readout import on_grid, query_rows, rollout, sigmoid_map, softmax_attention
+from sigmoid_vit.runs.network import Network
 
 KEPT = 4  # images whose tokens stay in memory: the present one and those a person goes back to
 CLS = "cls"
 
 
 @dataclass
-class Pass:
+class UneditedPass:
     """The unedited pass of one image."""
 
     image: Tensor  # the network's input, [1, 3, H, W]
@@ -32,16 +31,14 @@ class Predictor:
     """A network in float32 that one thread computes with, whoever asks; safe to call from any thread.
 
     Args:
-        model: in eval mode, on its device.
-        transform: makes the network's input of uint8 images.
+        network: in float32.
         read: image number -> uint8 [3, h, w]; its errors reach the caller.
     """
 
-    def __init__(self, model: SigmoidViT, transform: BatchTransform, read: Callable[[int], Tensor]) -> None:
-        self.model, self.transform, self.read = model, transform, read
-        self.device = next(model.parameters()).device
-        self.grid = tuple(model.patch_embed.dynamic_feat_size(transform.size))
-        self._passes: OrderedDict[int, Pass] = OrderedDict()
+    def __init__(self, network: Network, read: Callable[[int], Tensor]) -> None:
+        self.model, self.transform, self.read = network.model, network.transform, read
+        self.device, self.grid = network.device, network.grid
+        self._passes: OrderedDict[int, UneditedPass] = OrderedDict()
         self._worker = ThreadPoolExecutor(1, "network")
         self._last_asked = -1e9
 
@@ -69,8 +66,8 @@ class Predictor:
 
         Args:
             head: None for the mean over the heads.
-            query: the patch that looks, by its number, or "cls" for the class token. Without a class token,
-                "cls" is the mean over all patches.
+            query: the patch whose attention it is, by its number, or "cls" for the class token. Without a
+                class token, "cls" is the mean over all patches.
         """
         return self._ask(lambda: self._attention(i, layer, head, query))
 
@@ -79,10 +76,9 @@ class Predictor:
         return self._ask(lambda: self._rollout(i, query))
 
     def look(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Of images uint8 [B, 3, h, w]: probabilities [B, K], and where the last layer looks, [B, gh, gw].
+        """Of images uint8 [B, 3, h, w]: probabilities [B, K] and attention of the last layer [B, gh, gw].
 
-        That is the softmax attention of the class token over the patches, which sums to 1, as a mean over the
-        heads. It is meant for work in the background and does not count as a person's question.
+        The latter is `softmax_attention`. For work in the background: it does not count as a question.
         """
         return self._worker.submit(self._look, pixels).result()
 
@@ -95,15 +91,15 @@ class Predictor:
 
     def _ask(self, question: Callable[[], Tensor]) -> Tensor:
         self._last_asked = time.monotonic()
-        answer = self._worker.submit(torch.inference_mode()(question)).result()
+        found = self._worker.submit(torch.inference_mode()(question)).result()
         self._last_asked = time.monotonic()
-        return answer
+        return found
 
-    def _pass(self, i: int) -> Pass:
+    def _pass(self, i: int) -> UneditedPass:
         if i not in self._passes:
             image = self._input(self.read(i)[None])
             probabilities, tokens = self._from_block(0, self.model.embed(image))
-            self._passes[i] = Pass(image, tokens, probabilities)
+            self._passes[i] = UneditedPass(image, tokens, probabilities)
         self._passes.move_to_end(i)
         while len(self._passes) > KEPT:
             self._passes.popitem(last=False)
@@ -134,33 +130,23 @@ class Predictor:
         resolve_indices([layer], self.num_layers, "layer")
         heads = slice(None) if head is None else resolve_indices([head], self.num_heads, "head")
         logits = self._logits(i, layer, self._rows(query))
-        return self._on_grid(logits[0, heads].sigmoid().mean((0, 1)))
+        return sigmoid_map(logits, self.grid)[0, heads].mean(0).cpu()
 
     def _rollout(self, i: int, query: int | str) -> Tensor:
         rows = self._rows(query)
         layers = [self._logits(i, layer, slice(None)).softmax(-1).mean(1) for layer in range(self.num_layers)]
-        shares = self._on_grid(rollout(layers, rows)[0])
+        shares = on_grid(rollout(layers, rows)[0], self.grid).cpu()
         return shares / shares.max()
 
     def _rows(self, query: int | str) -> slice:
-        if query == CLS:
-            return looking_rows(self.model)
         gh, gw = self.grid
-        if not 0 <= query < gh * gw:
+        if query != CLS and not 0 <= query < gh * gw:
             raise UserError(f"there is no patch {query}; patches are numbered 0 to {gh * gw - 1}")
-        row = self.model.num_prefix_tokens + query
-        return slice(row, row + 1)
-
-    def _on_grid(self, tokens: Tensor) -> Tensor:
-        return tokens[self.model.num_prefix_tokens :].unflatten(0, self.grid).cpu()
+        return query_rows(self.model, None if query == CLS else query)
 
     @torch.inference_mode()
     def _look(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        model = self.model
-        queries = CLS if model.has_class_token else "all"
-        class_logits, logits = model.forward_with_attention(self._input(pixels), queries=queries)
-        patches = next(iter(logits.values()))[..., model.num_prefix_tokens :]
-        attention = patches.softmax(-1).mean((1, 2)).unflatten(-1, self.grid)
+        class_logits, attention = softmax_attention(self.model, self._input(pixels))
         return class_logits.softmax(-1).cpu(), attention.cpu()
 
     def _input(self, pixels: Tensor) -> Tensor:

@@ -13,9 +13,9 @@ from torch import Tensor
 from sigmoid_vit.editor import parameters as p
 from sigmoid_vit.editor.answers import Answer, Refused
 from sigmoid_vit.editor.session import Session
-from sigmoid_vit.editor.split_edits import STATUSES, on_grid
-from sigmoid_vit.interchange import export_edits
-from sigmoid_vit.store import StoredEdit
+from sigmoid_vit.editor.split_edits import STATUSES
+from sigmoid_vit.edits.exchange import export_edits
+from sigmoid_vit.edits.store import StoredEdit
 
 BINARY = "application/octet-stream"
 PAGE = 1000  # images of the queue in one answer, at most
@@ -80,7 +80,7 @@ def edit(request: Request) -> Response:
     found = s.edits.look(k)[1] if revision is None else s.edits.revision(k, revision)
     if found is None:
         raise Refused(404, f"image {k} has no current edit")
-    return Response(p.grid_bytes(*on_grid(found, s.predictor.grid)), media_type=BINARY)
+    return Response(p.grid_bytes(*(x.numpy() for x in found.on_grid(s.predictor.grid))), media_type=BINARY)
 
 
 def picture(request: Request) -> Response:

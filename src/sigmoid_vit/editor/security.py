@@ -59,7 +59,7 @@ def allowed_hosts(host: str, port: int, more: Iterable[str] = ()) -> frozenset[s
     return frozenset(name.lower() for name in (*(f"{name}:{port}" for name in names), *more))
 
 
-class Guard:
+class RequireKnownHost:
     """In front of every address, static files included: the Host header, and the headers of the answer.
 
     A page of another site that points its own name at 127.0.0.1 (DNS rebinding) fails here. What went wrong

@@ -11,21 +11,22 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from starlette.applications import Starlette
 
-from sigmoid_vit.data import BatchTransform, DataModule, Part
+from sigmoid_vit.annotations.sources import open_source
+from sigmoid_vit.data import DataModule, Part
 from sigmoid_vit.editor.images import Mask, SplitImages
 from sigmoid_vit.editor.parameters import TEXT_LENGTHS
 from sigmoid_vit.editor.predictions import SplitPredictions
 from sigmoid_vit.editor.predictor import Predictor
 from sigmoid_vit.editor.split_edits import SplitEdits
 from sigmoid_vit.editor.work_queue import WorkQueue
+from sigmoid_vit.edits.store import PROPAGATED, EditStore
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.files import sha256
-from sigmoid_vit.human_attention.sources import open_source
-from sigmoid_vit.runs import Run, data_config
-from sigmoid_vit.store import PREDICTED, EditStore
+from sigmoid_vit.options import check_options, option
+from sigmoid_vit.runs.folder import Run
+from sigmoid_vit.runs.network import Network
 
 
 @dataclass
@@ -36,21 +37,29 @@ class EditorOptions:
         UserError: a value that is not valid.
     """
 
-    run: str  # the run's folder, result/<RUNS_NAME>
-    edits: str = "edits.sqlite"  # the store, made where there is none
-    split: str = "train"
-    masks: str | None = None  # folder with a mask per image; None: the data set's own, where it has them
-    dataset_path: str | None = None  # where the data set is now, if it was moved
-    author: str = ""  # of the edits, unless the page names another; "": the login name
-    host: str = "127.0.0.1"  # address to listen on
-    port: int = 8765  # 0: any free one
-    allow_host: Sequence[str] = ()  # further names of the server, as the browser's address bar shows them
-    root_path: str = ""  # path that a proxy in front adds and does not strip
-    no_browser: bool = False
+    run: str = option(text="the run's folder, result/<RUNS_NAME>")
+    edits: str = option("edits.sqlite", "the store of the edits, made where there is none")
+    split: str = option("train", "train, val or a test part")
+    masks: str | None = option(
+        None,
+        "a mask per image, for the order by attention outside the mask (default: own masks)",
+        metavar="DIR",
+    )
+    dataset_path: str | None = option(None, "where the data set is now, if it was moved")
+    author: str = option("", "of the edits, unless the page names another (default: login name)")
+    port: int = option(8765, "0: any free one", low=0, high=65535)
+    host: str = option("127.0.0.1", "address to listen on (default: 127.0.0.1, this computer only)")
+    allow_host: Sequence[str] = option(
+        (),
+        "a further name of the server as the browser's address bar shows it, such as example.org:80",
+        action="append",
+        metavar="NAME[:PORT]",
+    )
+    root_path: str = option("", "path that a proxy in front adds and does not strip")
+    no_browser: bool = option(False, "do not open a browser")
 
     def __post_init__(self) -> None:
-        if not 0 <= self.port <= 65535:
-            raise UserError(f"--port is {self.port}; it must lie between 0 (any free one) and 65535")
+        check_options(self)
         if not re.fullmatch(r"[\w./~-]*", self.root_path):
             raise UserError(f"--root_path is {self.root_path!r}; it must be a path such as /editor")
         for name in self.allow_host:
@@ -58,10 +67,10 @@ class EditorOptions:
                 raise UserError(f"--allow_host is {name!r}; it must be a name such as example.org:8765")
         self.run, self.edits = str(self.run), str(self.edits)
         self.author = self.author.strip() or login_name()
-        if self.author == PREDICTED or len(self.author) > TEXT_LENGTHS["author"]:
+        if self.author == PROPAGATED or len(self.author) > TEXT_LENGTHS["author"]:
             raise UserError(
-                f"--author must have at most {TEXT_LENGTHS['author']} characters and not be {PREDICTED!r}, "
-                "which is kept for edits that a network predicted"
+                f"--author must have at most {TEXT_LENGTHS['author']} characters and not be {PROPAGATED!r}, "
+                "which is kept for edits that propagation made"
             )
 
 
@@ -79,14 +88,17 @@ class Session:
         self.options, self.author, run = options, options.author, Run(options.run)
         self.run_folder, self.classes = run.folder.resolve(), run.classes
         data = run.open_data(options.dataset_path)
-        self.part, model = data.part(options.split), run.load_model()
-        model.to("cuda" if torch.cuda.is_available() else "cpu")
-        size, config = (run.settings().img_size,) * 2, data_config(model)
+        self.part, network = data.part(options.split), Network.of_run(run)
         mask, cache = _mask(options, data, self.part), run.folder / "editor_cache"
-        self.images = SplitImages(self.part, size, config["interpolation"], cache, mask)
-        self.predictor = Predictor(model, BatchTransform(size, **config), self.images.pixels)
-        weights, self.class_token, self.masks = sha256(run.best), model.has_class_token, mask is not None
-        facts = {"weights": weights, "size": size, "masks": self.masks and _state(options.masks)}
+        self.images = SplitImages(self.part, network.transform, cache, mask)
+        self.predictor = Predictor(network, self.images.pixels)
+        weights, self.masks = sha256(run.best), mask is not None
+        self.class_token = network.model.has_class_token
+        facts = {
+            "weights": weights,
+            "size": network.transform.size,
+            "masks": self.masks and _state(options.masks),
+        }
         file = cache / f"{options.split}.npz"
         self.predictions = SplitPredictions(self.images, self.predictor, file, facts)
         store = EditStore(options.edits, owner=owner)

@@ -7,8 +7,8 @@ import numpy as np
 from sigmoid_vit.data import BadImage
 from sigmoid_vit.editor.answers import Refused
 from sigmoid_vit.editor.images import SplitImages
+from sigmoid_vit.edits.store import PROPAGATED, Conflict, EditStore, StoredEdit
 from sigmoid_vit.errors import UserError
-from sigmoid_vit.store import PREDICTED, Conflict, EditStore, StoredEdit
 
 STATUSES = ("todo", "done", "skipped", "predicted")
 SKIPPED = "skipped: "  # begins the note of a revision that says: the person left the image as it is
@@ -108,13 +108,13 @@ class SplitEdits:
         earlier = self.revision(i, revision)
         if earlier.image_sha256 != self.images.sha256(i):
             raise Refused(400, f"revision {revision} was made of another image of this name")
-        author = PREDICTED if earlier.author == PREDICTED else author
+        author = PROPAGATED if earlier.author == PROPAGATED else author
         return self._note(i, self.store.restore(self.ids[i], revision, author, base, client_id))
 
     def accept(self, i: int, author: str, base: int, client_id: str) -> StoredEdit:
         """Make the predicted edit that is revision `base` the author's own."""
         predicted = self.revision(i, base)
-        if predicted.author != PREDICTED or predicted.deleted:
+        if predicted.author != PROPAGATED or predicted.deleted:
             raise Refused(400, f"revision {base} is no predicted edit; there is nothing to accept")
         if predicted.image_sha256 != self.images.sha256(i):
             raise Refused(400, f"revision {base} was made of another image of this name")
@@ -131,18 +131,9 @@ class SplitEdits:
         return edit
 
 
-def on_grid(edit: StoredEdit, grid: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Value float32 and edited bool of an edit on a grid [gh, gw]; values per head as their mean."""
-    moved = edit.attention_edit().resize(grid)
-    value, edited = moved.value[0], moved.edited[0]
-    if value.ndim == 3:
-        value, edited = (value * edited).sum(0) / edited.sum(0).clamp(min=1), edited.any(0)
-    return value.numpy(), edited.numpy()
-
-
 def _status(edit: StoredEdit) -> str:
     if edit.deleted:
         return "todo"
-    if edit.author == PREDICTED:
+    if edit.author == PROPAGATED:
         return "predicted"
     return "done" if edit.edited.any() else "skipped"

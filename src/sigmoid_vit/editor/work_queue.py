@@ -9,6 +9,7 @@ from sigmoid_vit.data import Part
 from sigmoid_vit.editor.answers import Refused
 from sigmoid_vit.editor.predictions import UNKNOWN, SplitPredictions
 from sigmoid_vit.editor.split_edits import STATUSES, SplitEdits
+from sigmoid_vit.runs import ranking
 
 ORDERS = ("errors", "mixed", "uncertain", "attention_off", "class", "name")
 
@@ -71,15 +72,13 @@ class WorkQueue:
         p, every = self.predictions, self._by_name
         if order not in self.orders:
             raise Refused(400, f"there is no order {order!r}; the orders are {', '.join(self.orders)}")
+        prediction, confidence, outside = p.prediction[every], p.confidence[every], p.outside[every]
         if order == "errors":
-            wrong = every[(p.prediction[every] >= 0) & (p.prediction[every] != self.part.labels[every])]
-            return wrong[np.argsort(-p.confidence[wrong], kind="stable")]
+            return every[ranking.confident_errors(prediction, confidence, self.part.labels[every])]
         if order == "uncertain":
-            confidence = np.where(p.prediction[every] >= 0, p.confidence[every], np.inf)
-            return every[np.argsort(confidence, kind="stable")]
+            return every[ranking.least_sure(prediction, confidence)]
         if order == "attention_off":
-            off = every[(p.prediction[every] != UNKNOWN) & ~np.isnan(p.outside[every])]
-            return off[np.argsort(-p.outside[off], kind="stable")]
+            return every[ranking.highest_first(outside, (prediction != UNKNOWN) & ~np.isnan(outside))]
         labels = self.part.labels
         if order == "mixed":
             shuffled = np.random.default_rng(0).permutation(every)

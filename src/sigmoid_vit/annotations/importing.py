@@ -1,0 +1,263 @@
+"""The import: files that people marked go in; edits in the store, and an account of every image, come out."""
+
+import os
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from sigmoid_vit.annotations.cells import MARKED, cell_edit, cell_means, cells_inside
+from sigmoid_vit.annotations.import_options import EXPORT, GAZE, OWN_MASKS, ImportOptions
+from sigmoid_vit.annotations.selection import choose, stratified
+from sigmoid_vit.annotations.sources import Source, image_size, open_source
+from sigmoid_vit.data import DATASETS, BadImage, DataModule, Part
+from sigmoid_vit.data.images import for_each_file, listed
+from sigmoid_vit.data.parts import MAX_WORKERS
+from sigmoid_vit.edits.exchange import read_export
+from sigmoid_vit.edits.store import EditStore, StoredEdit
+from sigmoid_vit.errors import UserError
+from sigmoid_vit.files import sha256, write_json
+from sigmoid_vit.runs.folder import Run, open_data
+from sigmoid_vit.runs.network import Network
+from sigmoid_vit.runs.settings import Settings
+
+COUNTED = {  # what comes between an image and its edit
+    "missing": "without a mask",
+    "empty": f"with an empty mask (no pixel reaches {MARKED:g})",
+    "small": "with a mask that covers no cell enough (lower --covered; 0: any marked pixel counts)",
+    "full": "with a mask over every cell, which leaves nothing to edit",
+    "bad": "unreadable (--skip_bad_images)",
+}
+
+
+@dataclass
+class Account:
+    """What became of the images of a part; each list holds their ids."""
+
+    edits: str
+    author: str
+    grid: tuple[int, int]
+    part: str = "train"
+    images: int = 0
+    editable: int = 0  # of them, those that a mask gives an edit for
+    wanted: int = 0
+    edited: list[str] = field(default_factory=list)
+    without_cells: list[str] = field(default_factory=list)  # edited images none of whose cells is edited
+    replaced: list[str] = field(default_factory=list)  # edited images that had an edit in the store
+    resized: list[str] = field(default_factory=list)  # with a map of another size than the image
+    unknown: list[str] = field(default_factory=list)  # names in the source that belong to no image
+    among_images: list[str] = field(default_factory=list)  # maps that the data set takes for images
+    outside: dict[str, int] = field(default_factory=dict)  # fixations outside their image, by image id
+    without: dict[str, list[str]] = field(default_factory=lambda: {reason: [] for reason in COUNTED})
+
+    @property
+    def path(self) -> Path:
+        """Where `write` puts it: beside the store."""
+        return Path(f"{self.edits}.account.json")
+
+    def write(self) -> None:
+        """Write the whole account, with all names, in place of that of the import before."""
+        write_json(self.path, asdict(self))
+
+    def text(self) -> str:
+        """The account for a person: a line per matter, with its count and the first names."""
+        gh, gw = self.grid
+        lines = [
+            (f"edits in {self.edits}, author {self.author}, grid {gh}x{gw}", self.edited),
+            ("of them in place of an earlier edit, which stays in the history", self.replaced),
+            ("of them without a cell, none is left (--missing, --wrong)", self.without_cells),
+            *((f"not edited, {COUNTED[reason]}", ids) for reason, ids in self.without.items()),
+            ("masks of another size than their image, stretched over the whole of it", self.resized),
+            ("names in the source that belong to no known image (test parts stay closed)", self.unknown),
+            (
+                "maps taken for images of the data set, to be named <stem>_mask or put into another folder",
+                self.among_images,
+            ),
+        ]
+        told = [f"{self.part}: {self.images} images, {self.editable} of them can be edited"]
+        for what, ids in lines:
+            if ids:
+                told.append(f"{what}: {len(ids)} {_first(ids)}")
+        if self.outside:
+            count, names = sum(self.outside.values()), _first(list(self.outside))
+            told.append(f"fixations outside their image, left out: {count} {names}")
+        if len(self.edited) < self.wanted:
+            told.append(f"{self.wanted} were asked for; there are no more of that kind")
+        return "\n".join([*told, f"all names: {self.path}"])
+
+
+def _first(ids: list[str]) -> str:
+    return f"({', '.join(ids[:3])}{', ...' * (len(ids) > 3)})"
+
+
+@dataclass
+class Merged:
+    """What became of the edits of an exported folder."""
+
+    edits: str
+    folder: str
+    added: list[str]  # image ids, a name per revision
+    there: list[str]  # those that the store had before
+
+    def text(self) -> str:
+        """The account for a person."""
+        told = f"edits in {self.edits}: {len(self.added)} added from {self.folder}"
+        return told + (f", {len(self.there)} were there already" if self.there else "")
+
+
+def import_edits(options: ImportOptions) -> Account | Merged:
+    """Make edits of people's attention for images of a data set and save them, all at once, in the store.
+
+    From "export", take over the edits of an exported folder as they are.
+
+    Raises:
+        UserError: something is missing or damaged, or no image can be edited; the store is as it was.
+    """
+    o = options
+    if o.kind == EXPORT:
+        return _merge(o.edits, *o.files)
+    data, run = _open_data(o)
+    part, network, prepared = _part(data, o.split), None, None
+    if run:
+        network = Network.of_run(run)
+    if o.select != "random":
+        prepared = network.prepare(part)
+        part = prepared.part  # without the images that cannot be read
+    grid = network.grid if network else o.cells
+    source = open_source(o.kind, o.files, data, part, o.boxes, o.sigma)
+    account = Account(o.edits, o.author or o.kind, tuple(grid), part.name, len(part))
+    account.unknown, account.among_images = source.unknown, source.among_images
+    account.outside = source.outside
+    targets = _targets(o, part, source, account)
+    candidates = np.array(list(targets))
+    if prepared:
+        candidates = choose(o.select, network, prepared, candidates, list(targets.values()))
+    chosen = _choose(o, part, candidates, account)
+    weights = sha256(run.best) if prepared else ""
+    edits = [_stored(o, part, i, targets[i], weights) for i in chosen]
+    with EditStore(o.edits) as store:
+        earlier = store.current_all()
+        store.save_many(edits)
+    account.edited = [edit.image_id for edit in edits]
+    account.without_cells = [edit.image_id for edit in edits if not edit.edited.any()]
+    account.replaced = [image_id for image_id in account.edited if image_id in earlier]
+    account.write()
+    return account
+
+
+def _merge(edits: str, folder: str) -> Merged:
+    exported = read_export(folder)  # a bad one makes no store
+    with EditStore(edits) as store:
+        before = {edit.client_id for edit in store.history()}
+        merged = store.save_many(exported)
+    added, there = (
+        [edit.image_id for edit in merged if (edit.client_id in before) == known] for known in (False, True)
+    )
+    return Merged(edits, folder, added, there)
+
+
+def _open_data(o: ImportOptions) -> tuple[DataModule, Run | None]:
+    """The data set with its split as the run has it, or as the options and the defaults of `Settings` say."""
+    run = Run(o.run) if o.run else None
+    given = {"dataset": o.dataset, "dataset_path": o.dataset_path, "val_fraction": o.val_fraction}
+    given = {key: value for key, value in given.items() if value is not None}
+    if o.skip_bad_images:
+        given["skip_bad_images"] = True
+    if run:
+        s = replace(run.settings(), **given)
+    else:
+        dataset = o.dataset or OWN_MASKS.get(o.kind) or ("cub200_2011" if o.kind in GAZE else None)
+        if dataset is None:
+            raise UserError(f"--dataset is missing; the valid ones are {listed(list(DATASETS))}")
+        s = Settings(**{**given, "dataset": dataset, "seed": o.seed})
+    if s.dataset != OWN_MASKS.get(o.kind, s.dataset):
+        raise UserError(
+            f"--from {o.kind} reads the masks of {OWN_MASKS[o.kind]}; the data set is {s.dataset}"
+        )
+    data = open_data(s)
+    if run:
+        run.check_classes(data)
+    return data, run
+
+
+def _part(data: DataModule, split: str) -> Part:
+    if split == "val" and data.val is None:
+        raise UserError(
+            "the data set has no val part and --val_fraction is 0; there is nothing to edit in it"
+        )
+    return data.part(split)
+
+
+def _targets(o: ImportOptions, part: Part, source: Source, account: Account) -> dict[int, np.ndarray]:
+    """Where the attention belongs, float [gh, gw] in 0..1, by position; the account tells of the others."""
+
+    def look(i: int) -> tuple[np.ndarray | str, bool]:
+        pixels = source.read(i)
+        if pixels is None:
+            return "missing", False
+        return _target(o, pixels, account.grid), pixels.shape != image_size(part, i)
+
+    results = for_each_file(look, len(part), min(os.cpu_count() or 1, MAX_WORKERS), "read masks")
+    bad = [result for result in results if isinstance(result, BadImage)]
+    if bad and not part.skip_bad_images:
+        raise UserError(f"not imported, repair or skip with --skip_bad_images: {listed(bad, between='; ')}")
+    targets = {}
+    for i, (image_id, result) in enumerate(zip(part.ids, results, strict=True)):
+        found, resized = ("bad", False) if isinstance(result, BadImage) else result
+        if isinstance(found, str):
+            account.without[found].append(image_id)
+        else:
+            targets[i] = found
+        if resized:
+            account.resized.append(image_id)
+    account.editable = len(targets)
+    if len(account.without["missing"]) == len(part):
+        raise UserError(f"no image of {part.name} has a mask or map in {source.where}")
+    if not targets:
+        what = [f"{len(ids)} {COUNTED[reason]}" for reason, ids in account.without.items() if ids]
+        raise UserError(f"none of the {len(part)} images of {part.name} can be edited: {', '.join(what)}")
+    return targets
+
+
+def _target(o: ImportOptions, pixels: np.ndarray, grid: tuple[int, int]) -> np.ndarray | str:
+    """The target of a map [h, w], or why it gives no edit (a key of COUNTED)."""
+    if pixels.size == 0 or pixels.max() < MARKED:
+        return "empty"
+    if o.mask_edit == "soft":
+        return cell_means(pixels, grid)
+    inside = cells_inside(pixels, grid, o.covered)
+    if not inside.any():
+        return "small"
+    if o.mask_edit == "background" and inside.all():
+        return "full"
+    return inside.astype(np.float64)
+
+
+def _choose(o: ImportOptions, part: Part, candidates: np.ndarray, account: Account) -> np.ndarray:
+    """Positions of the images that are edited: as many of the candidates as were asked for."""
+    if o.count or o.fraction:
+        account.wanted = o.count or max(1, round(o.fraction * len(part)))
+    n = min(account.wanted or len(candidates), len(candidates))
+    if o.select == "random":
+        return np.sort(candidates[stratified(part.labels[candidates], n, o.seed)])
+    if not n:
+        raise UserError(
+            f"--select {o.select} finds no image among the {account.editable} of {part.name} that have a mask"
+        )
+    return candidates[:n]
+
+
+def _stored(o: ImportOptions, part: Part, i: int, target: np.ndarray, weights: str) -> StoredEdit:
+    random = np.random.default_rng([o.seed, i])
+    wrong = random.random() < o.wrong
+    if wrong:
+        target = random.integers(2, size=target.shape).astype(np.float64)
+    value, edited = cell_edit(target, o.mask_edit, o.object_value)
+    edited &= random.random(edited.shape) >= o.missing
+    note = f"from {o.kind}{' (boxes)' * o.boxes}, {o.mask_edit}"
+    note += "" if o.mask_edit == "soft" else f", covered {o.covered:g}"
+    note += f", {o.missing:g} of the cells left out" * (o.missing > 0) + ", a random map" * wrong
+    note += ", the data set's ink in the place of a person" * (o.kind == "ink")
+    return StoredEdit(
+        part.ids[i], part.sha256(i), value, edited, o.author or o.kind, note=note, weights_sha256=weights
+    )

@@ -1,0 +1,145 @@
+"""The edits of a part's images as tensors: from the store, and in a run's folder as they were used."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sigmoid_vit.data import DataModule, Part, known_ids
+from sigmoid_vit.edits.store import PROPAGATED, EditStore
+from sigmoid_vit.errors import UserError
+from sigmoid_vit.files import write_atomically
+
+ACCOUNT = (  # what becomes of the edits in a store
+    "used",
+    "of the data set's other images",
+    "of unknown images",
+    "of changed images",
+    "resampled",
+    "drawn for a narrower scope",
+    "without a marked cell",
+    "propagated",
+)
+
+
+@dataclass
+class EditMaps:
+    """The edits of the n images of a part, on one grid; an image without an edit has no edited cell."""
+
+    value: Tensor  # float32 [n, gh, gw] in 0..1
+    edited: Tensor  # bool [n, gh, gw]
+    propagated: np.ndarray | None = None  # bool [n], by propagation and not by a person; None: all by people
+
+    def __post_init__(self) -> None:
+        if self.propagated is None:
+            self.propagated = np.zeros(len(self.value), dtype=bool)
+
+    @classmethod
+    def empty(cls, n: int, grid: tuple[int, int]) -> "EditMaps":
+        """No edit for any of n images."""
+        return cls(torch.zeros(n, *grid), torch.zeros(n, *grid, dtype=torch.bool))
+
+    @property
+    def has_edit(self) -> np.ndarray:
+        """Which images are edited: bool [n]."""
+        return self.edited.flatten(1).any(1).numpy()
+
+    @property
+    def erases(self) -> np.ndarray:
+        """Which images have a cell that injection takes away, edited to below 0.5: bool [n]."""
+        return (self.edited & (self.value < 0.5)).flatten(1).any(1).numpy()
+
+    def subset(self, indices: np.ndarray) -> "EditMaps":
+        """The edits of the images at these positions."""
+        indices = np.asarray(indices)
+        at = torch.from_numpy(indices)
+        return EditMaps(self.value[at], self.edited[at], self.propagated[indices])
+
+    def shuffled(self, seed: int) -> "EditMaps":
+        """Every edited image gets the edit of another one: the control for what the edits say.
+
+        `propagated` stays with the image, so that the control is planned as the run it is compared with.
+        """
+        edited = np.flatnonzero(self.has_edit)
+        if len(edited) < 2:
+            raise UserError("CONTROL=shuffled needs at least two edited training images; there is one")
+        order = np.random.default_rng(seed).permutation(edited)
+        source = np.arange(len(self.value))
+        source[order] = np.roll(order, 1)  # one cycle: no image keeps its own edit
+        return EditMaps(self.value[source], self.edited[source], self.propagated)
+
+    def write(self, path: Path, ids: list[str]) -> None:
+        """Write the edits of the images with these ids, one id per position, as an npz file."""
+        at = np.flatnonzero(self.has_edit)
+        arrays = {"value": self.value[at].numpy(), "edited": self.edited[at].numpy()}
+        arrays |= {"predicted": self.propagated[at], "ids": np.array([ids[i] for i in at])}
+        write_atomically(path, lambda file: np.savez_compressed(file, grid=self.value.shape[1:], **arrays))
+
+    @classmethod
+    def read(cls, path: Path, ids: list[str]) -> "EditMaps":
+        """The edits that `write` wrote, for images with these ids; those of other images are left out."""
+        with np.load(path) as file:
+            arrays = {name: file[name] for name in file.files}
+        maps = cls.empty(len(ids), tuple(arrays["grid"].tolist()))
+        position = {image_id: i for i, image_id in enumerate(ids)}
+        rows = [k for k, image_id in enumerate(arrays["ids"]) if image_id in position]
+        at = [position[image_id] for image_id in arrays["ids"][rows]]
+        maps.value[at], maps.edited[at] = (torch.from_numpy(arrays[k][rows]) for k in ("value", "edited"))
+        maps.propagated[at] = arrays["predicted"][rows]
+        return maps
+
+
+def load_edits(
+    path: str, part: Part, grid: tuple[int, int], propagated: bool = False, data: DataModule | None = None
+) -> tuple[EditMaps, dict[str, int]]:
+    """The current edits of a store for the images of `part`, on the model's grid, and an account of them.
+
+    People's edits, and with `propagated` those of propagation as well. An edit of another image (its sha256
+    differs) is not used; one on another grid is resampled, one with values per head is averaged over the
+    heads. The scope that an edit was drawn for is not kept: in training EDIT_LAYERS and EDIT_QUERIES hold for
+    all of them. The account counts these, edits of unknown images, apart from them those of other images that
+    `data` knows, and edits that mark no cell (skipped images).
+
+    Raises:
+        UserError: there is no store, or no edit of an image of `part` in it.
+    """
+    maps = EditMaps.empty(len(part), grid)
+    with EditStore(path, readonly=True) as store:
+        current = store.current_all()
+    position = {image_id: i for i, image_id in enumerate(part.ids)}
+    elsewhere, test_parts = (set(known_ids(data)), data.test_parts) if data else ((), ())
+    account = dict.fromkeys(ACCOUNT, 0)
+    for image_id, stored in current.items():
+        i = position.get(image_id)
+        if stored.author == PROPAGATED and not propagated:
+            continue
+        if i is None:
+            known = image_id in elsewhere or image_id.split("/")[0] in test_parts
+            account["of the data set's other images" if known else "of unknown images"] += 1
+            continue
+        if part.sha256(i) != stored.image_sha256:
+            account["of changed images"] += 1
+            continue
+        edit, (value, edited) = stored.attention_edit(), stored.on_grid(grid)
+        maps.value[i], maps.edited[i], maps.propagated[i] = value, edited, stored.author == PROPAGATED
+        if not edited.any():
+            account["without a marked cell"] += 1
+            continue
+        account["used"] += 1
+        account["resampled"] += edit.grid != grid
+        account["drawn for a narrower scope"] += not edit.everywhere
+        account["propagated"] += stored.author == PROPAGATED
+    if not account["used"]:
+        raise UserError(
+            f"{path} holds no edit of an image in {part.name} ({account_text(account)}); "
+            "import or draw some there, or evaluate the part that was edited (evaluate.py --split)"
+        )
+    return maps, account
+
+
+def account_text(account: dict[str, int]) -> str:
+    """What became of a store's edits, in words: "32 used, 3 of unknown images"."""
+    told = [f"{count} {what}" for what, count in account.items() if count]
+    return ", ".join(told) or "none at all"

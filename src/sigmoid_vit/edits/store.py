@@ -1,0 +1,339 @@
+"""The edits people made, in one SQLite file to which revisions are only ever added."""
+
+import json
+import numbers
+import os
+import secrets
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sigmoid_vit.edits.sqlite_file import claim, digest, explained, open_database, require_digest
+from sigmoid_vit.errors import UserError
+from sigmoid_vit.files import write_atomically
+from sigmoid_vit.model.edit import AttentionEdit, as_indices
+
+ANY = object()  # as `base`: save on top of whatever is there
+PROPAGATED = "propagated"  # the author of edits that propagation made
+
+
+@dataclass(frozen=True, eq=False)
+class StoredEdit:
+    """The edit of one image, as it is saved and read back. Equal when all fields are, arrays included.
+
+    To save a changed copy of an edit that was read: `replace(edit, value=..., client_id=None)`.
+    """
+
+    image_id: str
+    image_sha256: str
+    value: np.ndarray  # float32 [gh, gw] or [H, gh, gw], in 0..1
+    edited: np.ndarray  # bool, same shape; False: the network keeps its own attention
+    author: str
+    layers: str | list[int] = "all"  # scope, as in `AttentionEdit`
+    heads: list[int] | None = None
+    queries: str = "all"
+    note: str = ""
+    weights_sha256: str = ""  # of the weights whose attention the author looked at
+    confidence: float | None = None  # in 0..1; of a propagated edit (author "propagated") only
+    client_id: str | None = None  # one per save, so that a repeated save is one; None: the store makes it
+    # set by the store
+    revision: int | None = None
+    base: int | None = None  # the image's revision before this one; None: this is its first
+    created: str | None = None  # UTC, ISO 8601
+    deleted: bool = False
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, StoredEdit):
+            return NotImplemented
+        pairs = [(getattr(self, field.name), getattr(other, field.name)) for field in fields(self)]
+        return all(np.array_equal(a, b) if isinstance(a, np.ndarray) else a == b for a, b in pairs)
+
+    def attention_edit(self) -> AttentionEdit:
+        """The edit as the network takes it, a batch of one: value [1, gh, gw] or [1, H, gh, gw]."""
+        value, edited = torch.tensor(self.value)[None], torch.tensor(self.edited)[None]
+        return AttentionEdit(value, edited, self.layers, self.heads, self.queries)
+
+    def on_grid(self, grid: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Value float32 and edited bool on a grid, [gh, gw]; values per head as the mean of the edited."""
+        moved = self.attention_edit().resize(grid)
+        value, edited = moved.value[0], moved.edited[0]
+        if value.ndim == 3:
+            value, edited = (value * edited).sum(0) / edited.sum(0).clamp(min=1), edited.any(0)
+        return value, edited
+
+
+class Conflict(UserError):
+    """The image's newest revision is not the one the author started from; nothing was stored.
+
+    Attributes:
+        mine: the edit that was to be saved.
+        theirs: the newest revision of its image (it may say deleted), or None if there is none.
+    """
+
+    def __init__(self, mine: StoredEdit, theirs: StoredEdit | None) -> None:
+        newest = f"revision {theirs.revision} by {theirs.author}" if theirs else "none"
+        super().__init__(
+            f"the edit of {mine.image_id} was not saved: it does not start from the newest revision "
+            f"({newest}); compare the two and save again"
+        )
+        self.mine, self.theirs = mine, theirs
+
+
+class EditStore:
+    """Every revision of every edit, in one SQLite file; an image's current edit is its newest revision.
+
+    Undo, restore and delete add revisions too; none is ever changed or removed. One process writes, from any
+    number of threads (a locked file beside the store, free again when the process dies); others may read at
+    any time. What `save` returned survives a kill and a power cut; every revision carries its SHA-256, which
+    is compared when the store is opened and when the revision is read.
+
+    Args:
+        path: the file; made, with its folder, unless `readonly`.
+        readonly: never write; works while another process writes.
+        owner: told to whoever finds the store taken, such as a server's address (without its token).
+
+    Raises:
+        UserError: another process writes; the file is missing (readonly), damaged, of a newer schema or of
+            another program; the folder does not take it. What is there stays as it is.
+    """
+
+    def __init__(self, path: str | Path = "edits.sqlite", readonly: bool = False, owner: str = "") -> None:
+        self.path, self.readonly = Path(os.path.realpath(path)), readonly
+        self._lock = threading.RLock()  # the threads share one connection
+        self._claim = None if readonly else claim(self.path, owner)
+        try:
+            with explained(self.path):
+                self._db = open_database(self.path, readonly)
+        except BaseException:
+            self._release()
+            raise
+
+    def __enter__(self) -> "EditStore":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let others write. Unless somebody is reading, the store is then one plain file, safe to copy."""
+        with self._lock:
+            if not self.readonly:
+                with suppress(sqlite3.Error):  # somebody is reading: the log stays beside the file
+                    self._db.execute("PRAGMA busy_timeout = 0")
+                    self._db.execute("PRAGMA journal_mode = DELETE")
+            self._db.close()
+            self._release()
+
+    def save(self, edit: StoredEdit, base: int | None = ANY) -> StoredEdit:
+        """Add a revision; when this returns, it is on the disk.
+
+        Args:
+            edit: what to store; its `revision`, `base`, `created` and `deleted` are ignored.
+            base: the revision the author started from, None for an image without an edit; if not given, the
+                edit goes on top of whatever is there.
+
+        Returns:
+            The edit as stored; for a `client_id` that was saved before, its first revision.
+
+        Raises:
+            Conflict: `base` is not the image's newest revision, or it is None and there is a current edit.
+            UserError: a rule of `AttentionEdit` or the type of a field is broken, the `client_id` belongs to
+                another edit, the store is readonly, the disk is full. Nothing is stored.
+        """
+        edit = _validated(replace(edit, created=None, deleted=False))
+        with self._transaction():
+            return self._append(edit, base)
+
+    def save_many(self, edits: Iterable[StoredEdit]) -> list[StoredEdit]:
+        """Save all or none, in one transaction, each on top of its image's newest revision.
+
+        An edit with a `client_id` keeps `created` and `deleted`, for imports. The rest is as in `save`.
+        """
+        edits = [edit if edit.client_id else replace(edit, created=None, deleted=False) for edit in edits]
+        edits = [_validated(edit) for edit in edits]
+        with self._transaction():
+            return [self._append(edit, ANY) for edit in edits]
+
+    def delete(
+        self, image_id: str, author: str, base: int | None = ANY, client_id: str | None = None
+    ) -> StoredEdit:
+        """Add a revision that says deleted, with the content it takes away. The rest is as in `save`."""
+        with self._transaction():
+            if first := self._saved_before(client_id, image_id):
+                return first
+            newest = self._newest(image_id)
+            if newest is None or newest.deleted:
+                raise UserError(f"{image_id} has no edit to delete")
+            return self._append(_signed(newest, author, client_id, deleted=True), base)
+
+    def restore(
+        self, image_id: str, revision: int, author: str, base: int | None = ANY, client_id: str | None = None
+    ) -> StoredEdit:
+        """Add a revision with the content of an earlier one. The rest is as in `save`.
+
+        Undo is `restore(image_id, newest.base, author)`, or `delete` where that base is None.
+        """
+        with self._transaction():
+            if first := self._saved_before(client_id, image_id):
+                return first
+            found = self._select("WHERE image_id = ? AND revision = ?", image_id, revision)
+            if not found:
+                raise UserError(f"{image_id} has no revision {revision}")
+            return self._append(_signed(found[0], author, client_id, found[0].deleted), base)
+
+    def current(self, image_id: str) -> StoredEdit | None:
+        """The image's newest revision; None if there is none or it says deleted."""
+        newest = self._newest(image_id)
+        return None if newest is None or newest.deleted else newest
+
+    def current_all(self, author: str | None = None) -> dict[str, StoredEdit]:
+        """The current edit of every image that has one (and is by `author`, if given), sorted by image id."""
+        newest = "WHERE revision IN (SELECT max(revision) FROM edit GROUP BY image_id) ORDER BY image_id"
+        edits = [edit for edit in self._select(newest) if not edit.deleted]
+        return {edit.image_id: edit for edit in edits if author in (None, edit.author)}
+
+    def history(self, image_id: str | None = None) -> list[StoredEdit]:
+        """All revisions of an image (None: of all images), oldest first, deletions among them."""
+        if image_id is None:
+            return self._select("ORDER BY revision")
+        return self._select("WHERE image_id = ? ORDER BY revision", image_id)
+
+    def backup(self, path: str | Path) -> None:
+        """Copy the store to the new file `path`, also while it is in use, when `cp` would not be safe.
+
+        Raises:
+            UserError: the file exists, or its folder does not take it.
+        """
+        if Path(path).exists():
+            raise UserError(f"{path} exists and is never overwritten; give the copy another name")
+        with self._lock, explained(self.path):
+            write_atomically(path, lambda file: self._db.execute("VACUUM INTO ?", (file.name,)))
+
+    def _append(self, edit: StoredEdit, base: int | None) -> StoredEdit:
+        if first := self._saved_before(edit.client_id, edit.image_id):
+            if _content(first) != _content(edit):
+                raise UserError(f"client id {edit.client_id} was used for another edit; make one per save")
+            return first
+        newest = self._newest(edit.image_id)
+        _require_base(edit, base, newest)
+        edit = replace(
+            edit,
+            client_id=edit.client_id or secrets.token_hex(16),
+            revision=self._db.execute("SELECT coalesce(max(revision), 0) + 1 FROM edit").fetchone()[0],
+            base=newest.revision if newest else None,
+            created=edit.created or datetime.now(UTC).isoformat(timespec="milliseconds"),
+        )
+        row = _to_row(edit)
+        marks = ", ".join(f":{column}" for column in row)
+        self._db.execute(f"INSERT INTO edit ({', '.join(row)}) VALUES ({marks})", row)
+        return edit
+
+    def _saved_before(self, client_id: str | None, image_id: str) -> StoredEdit | None:
+        first = next(iter(self._select("WHERE client_id = ?", client_id)), None)
+        if first and first.image_id != image_id:
+            raise UserError(f"client id {client_id} was used for {first.image_id}; make one per save")
+        return first
+
+    def _newest(self, image_id: str) -> StoredEdit | None:
+        return next(iter(self._select("WHERE image_id = ? ORDER BY revision DESC LIMIT 1", image_id)), None)
+
+    def _select(self, rest: str, *values: object) -> list[StoredEdit]:
+        with self._lock, explained(self.path):
+            return [_from_row(dict(row)) for row in self._db.execute(f"SELECT * FROM edit {rest}", values)]
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All of the block or nothing; left without an error, it is on the disk."""
+        if self.readonly:
+            raise UserError(f"{self.path} was opened for reading only")
+        with self._lock, explained(self.path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def _release(self) -> None:
+        if self._claim and not self._claim.closed:
+            self._claim.truncate(0)
+            self._claim.close()
+
+
+def _validated(edit: StoredEdit) -> StoredEdit:
+    """The edit with plain types (float32, bool, lists of int); `UserError` if it breaks a rule."""
+    value, edited = edit.value, edit.edited
+    if not (isinstance(value, np.ndarray) and value.dtype.kind == "f" and isinstance(edited, np.ndarray)):
+        raise UserError("an edit's value must be an array of floats, its mask an array of bools")
+    if value.ndim not in (2, 3) or value.size == 0:
+        raise UserError(f"the edit has shape {list(value.shape)}; it must be [gh, gw] or [H, gh, gw]")
+    for name in ("image_id", "image_sha256", "author", "note", "weights_sha256", "client_id", "created"):
+        text, optional = getattr(edit, name), name in ("client_id", "created")
+        if not (isinstance(text, str) or (text is None and optional)):
+            raise UserError(f"the edit's {name} must be a text, not {text!r}")
+    if not (edit.image_id and edit.author):
+        raise UserError("an edit needs an image id and an author")
+    if edit.confidence is not None:
+        known = isinstance(edit.confidence, numbers.Real) and 0 <= edit.confidence <= 1
+        if not (known and edit.author == PROPAGATED):
+            raise UserError(f"confidence {edit.confidence!r} not in [0, 1] or not of a {PROPAGATED!r} edit")
+        edit = replace(edit, confidence=float(edit.confidence))
+    layers, heads = _scope("layers", edit.layers, ("last", "all")), _scope("heads", edit.heads, (None,))
+    value, edited = value.astype(np.float32), edited.copy()
+    edit = replace(edit, value=value, edited=edited, layers=layers, heads=heads, deleted=bool(edit.deleted))
+    edit.attention_edit()  # knows the other rules
+    return edit
+
+
+def _scope(name: str, given: object, names: tuple) -> str | list[int] | None:
+    if (given is None or isinstance(given, str)) and given in names:
+        return given
+    return as_indices(given, f"{name} must be one of {names} or a list of indices")
+
+
+def _require_base(mine: StoredEdit, base: int | None, newest: StoredEdit | None) -> None:
+    if base is None:
+        fits = newest is None or newest.deleted
+    else:
+        fits = base is ANY or (newest is not None and newest.revision == base)
+    if not fits:
+        raise Conflict(mine, newest)
+
+
+def _signed(edit: StoredEdit, author: str, client_id: str | None, deleted: bool) -> StoredEdit:
+    """The content of an earlier revision, now by this author."""
+    confidence = edit.confidence if author == PROPAGATED else None
+    changes = {"client_id": client_id, "created": None, "deleted": deleted, "confidence": confidence}
+    return _validated(replace(edit, author=author, **changes))
+
+
+def _content(edit: StoredEdit) -> StoredEdit:
+    return replace(edit, revision=None, base=None, created=None)
+
+
+def _to_row(edit: StoredEdit) -> dict[str, object]:
+    *num_heads, gh, gw = edit.value.shape
+    row = {field.name: getattr(edit, field.name) for field in fields(edit)}
+    row |= {"num_heads": num_heads[0] if num_heads else None, "gh": gh, "gw": gw}
+    row |= {"value": edit.value.astype("<f4").tobytes(), "edited": np.packbits(edit.edited).tobytes()}
+    row |= {"layers": json.dumps(edit.layers), "heads": json.dumps(edit.heads), "deleted": int(edit.deleted)}
+    return row | {"digest": digest(row)}
+
+
+def _from_row(row: dict[str, object]) -> StoredEdit:
+    require_digest(row)
+    shape = [size for size in (row.pop("num_heads"), row.pop("gh"), row.pop("gw")) if size is not None]
+    row["value"] = np.frombuffer(row["value"], "<f4").astype(np.float32).reshape(shape)
+    bits = np.unpackbits(np.frombuffer(row["edited"], np.uint8), count=row["value"].size)
+    row["edited"] = bits.astype(bool).reshape(shape)
+    row |= {"layers": json.loads(row["layers"]), "heads": json.loads(row["heads"])}
+    return StoredEdit(**row | {"deleted": bool(row["deleted"])})

@@ -1,0 +1,61 @@
+"""Two networks on the same images: which errors were fixed, which right predictions were broken."""
+
+from collections.abc import Sequence
+
+from scipy.stats import binomtest
+from torch import Tensor
+
+
+def mcnemar(before_right: Tensor, after_right: Tensor) -> float:
+    """p-value of McNemar's exact two-sided test on the same n images, bool [n] each.
+
+    Only the images on which the two disagree count; without any, p is 1.
+    """
+    fixed = int((~before_right & after_right).sum())
+    broken = int((before_right & ~after_right).sum())
+    return float(binomtest(fixed, fixed + broken).pvalue) if fixed + broken else 1.0
+
+
+def compare_predictions(before: Tensor, after: Tensor, labels: Tensor, ids: Sequence[str]) -> dict:
+    """What changed from one network to a later one on the same n images.
+
+    Args:
+        before: probabilities float [n, K] of K classes.
+        after: the same of the later network.
+        labels: int64 [n].
+        ids: of the n images.
+
+    Returns:
+        n; accuracy of the later network ("run") and of the one before ("against") as fractions; ids of the
+        errors that were fixed and of the right predictions that were broken, by the gain and by the loss of
+        the probability of the true class, largest first; how many images both have right and wrong;
+        mcnemar_p.
+    """
+    before_right, after_right = before.argmax(1) == labels, after.argmax(1) == labels
+    gain = (after - before).gather(1, labels[:, None]).squeeze(1)
+    fixed, broken = ~before_right & after_right, before_right & ~after_right
+    by_gain = gain.argsort(descending=True, stable=True).tolist()
+    by_loss = gain.argsort(stable=True).tolist()
+    return {
+        "n": len(labels),
+        "accuracy": {
+            "run": after_right.double().mean().item(),
+            "against": before_right.double().mean().item(),
+        },
+        "fixed": [ids[i] for i in by_gain if fixed[i]],
+        "broken": [ids[i] for i in by_loss if broken[i]],
+        "both_right": int((before_right & after_right).sum()),
+        "both_wrong": int((~before_right & ~after_right).sum()),
+        "mcnemar_p": mcnemar(before_right, after_right),
+    }
+
+
+def comparison_report(change: dict) -> list[str]:
+    """What `evaluation.evaluate_run` found against the run before, in two lines for the person."""
+    accuracy = change["accuracy"]
+    return [
+        f"against {change['against']}: accuracy {accuracy['against']:.4f} -> {accuracy['run']:.4f}, "
+        f"{len(change['fixed'])} fixed, {len(change['broken'])} broken, "
+        f"McNemar's exact p {change['mcnemar_p']:.2g}",
+        f"what changed: {change['folder']}",
+    ]

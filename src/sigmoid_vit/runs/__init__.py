@@ -1,0 +1,1 @@
+"""Runs: their settings, their folders, their networks, and tables of them."""

@@ -1,0 +1,211 @@
+"""A network with what brings images to it: the one owner of its transform, its device and its precision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import timm.data
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather
+from torch import Tensor
+
+from sigmoid_vit.data import BatchTransform, Part, Prepared
+from sigmoid_vit.errors import UserError
+from sigmoid_vit.model.checkpoints import load_into
+from sigmoid_vit.model.readout import AttentionMaps, attention_maps, sigmoid_attention
+from sigmoid_vit.model.vit import SigmoidViT, create_model
+from sigmoid_vit.model.weights import stock_model
+from sigmoid_vit.runs import ranking
+from sigmoid_vit.runs.folder import Run
+from sigmoid_vit.runs.settings import Settings
+
+MOST_AT_A_TIME = 256  # images predicted in one batch, unless asked for
+
+
+@dataclass
+class Network:
+    """A network, the settings that say how images reach it, and where it computes.
+
+    Args:
+        model: is moved to the device.
+        classes: the names of its classes.
+        accelerator: device, processes and precision; a process has one. None computes in float32 on the GPU
+            where there is one.
+        run: the run whose network it is, if it is one's already.
+        which: the checkpoint, "best" or "last".
+    """
+
+    model: SigmoidViT
+    settings: Settings
+    classes: list[str]
+    accelerator: Accelerator | None = None
+    run: Run | None = None
+    which: str = "best"
+
+    def __post_init__(self) -> None:
+        self.model.to(self.device)
+
+    @classmethod
+    def new(cls, settings: Settings, classes: list[str], accelerator: Accelerator | None = None) -> Network:
+        """The network that the settings describe, with random weights."""
+        return cls(build_model(settings, len(classes)), settings, classes, accelerator)
+
+    @classmethod
+    def of_run(cls, run: Run, which: str = "best", accelerator: Accelerator | None = None) -> Network:
+        """The network of a run's best (or "last") epoch, in eval mode."""
+        settings, classes = run.settings(), run.classes
+        model = build_model(settings, len(classes))
+        load_into(model, run.folder / f"{which}.pt", new_head=False)
+        return cls(model.eval(), settings, classes, accelerator, run, which)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        if self.accelerator is None:
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return self.accelerator.device
+
+    @property
+    def name(self) -> str:
+        """The run's, for titles."""
+        return self.run.folder.resolve().name
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """The patch grid (gh, gw)."""
+        return tuple(self.model.patch_embed.dynamic_feat_size(self.transform.size))
+
+    @property
+    def batch_size(self) -> int:
+        """Images predicted at a time, unless asked for."""
+        return min(self.settings.batch_size, MOST_AT_A_TIME)
+
+    @cached_property
+    def input_config(self) -> dict:
+        """The model's own mean, std and interpolation for its input."""
+        config = timm.data.resolve_model_data_config(self.model)
+        return {key: config[key] for key in ("mean", "std", "interpolation")}
+
+    @cached_property
+    def transform(self) -> BatchTransform:
+        """From uint8 batches to the network's input, whole images."""
+        return BatchTransform(self.settings.img_size, **self.input_config)
+
+    def train_transform(self, n: int) -> BatchTransform:
+        """The same with the random flips and crops of the settings, for a part of n images."""
+        s = self.settings
+        augment = dict(hflip=s.hflip, crop_scale=s.crop_scale, seed=s.seed, n=n)
+        return BatchTransform(s.img_size, **self.input_config, train=True, **augment)
+
+    def prepare(self, part: Part) -> Prepared:
+        """The images of a part as this network needs them."""
+        s, transform = self.settings, self.transform
+        return part.prepare(transform.size, s.cache_gib, s.workers, transform.interpolation)
+
+    def inputs(self, part: Prepared, chosen: list[int]) -> Tensor:
+        """The images at these positions as the network's input, [B, 3, H, W] on its device."""
+        return self.transform(part.pixels(chosen).to(self.device), torch.tensor(chosen))
+
+    def batches(self, part: Prepared, positions: np.ndarray, batch_size: int) -> Iterator[Tensor]:
+        """The images at these positions as the network's input, at most `batch_size` at a time."""
+        for images, _, index in part.batches(
+            np.split(positions, range(batch_size, len(positions), batch_size))
+        ):
+            yield self.transform(images.to(self.device), index)
+
+    @torch.no_grad()
+    def logits(self, part: Prepared, batch_size: int | None = None) -> Tensor:
+        """Class logits float32 [n, K] of all images, in order, on every process's CPU."""
+        a, n, batch_size = self.accelerator, len(part), batch_size or self.batch_size
+        training = self.model.training
+        self.model.eval()
+        rank, world = (a.process_index, a.num_processes) if a else (0, 1)
+        share = -(-n // world)  # images per process; the last ones are repeated to make it even
+        mine = np.arange(rank * share, (rank + 1) * share).clip(max=n - 1)
+        found = []
+        for images in self.batches(part, mine, batch_size):
+            with a.autocast() if a else nullcontext():
+                found.append(self.model(images).float())
+        self.model.train(training)
+        logits = torch.cat(found)
+        return (gather(logits) if world > 1 else logits)[:n].cpu()
+
+    def predict(self, part: Prepared, batch_size: int | None = None) -> Predictions:
+        """The predictions of all images of a part."""
+        labels = torch.from_numpy(part.part.labels)
+        return Predictions(self, part, self.logits(part, batch_size).softmax(dim=1), labels)
+
+
+@dataclass
+class Predictions:
+    """What a network predicts for the n images of a part."""
+
+    network: Network
+    part: Prepared
+    probabilities: Tensor  # float32 [n, K]
+    labels: Tensor  # int64 [n]
+
+    @property
+    def title(self) -> str:
+        """The run, the part, and the checkpoint where it is not the usual one."""
+        last = "" if self.network.which == "best" else f", {self.network.which} epoch"
+        return f"{self.network.name}, {self.part.part.name}{last}"
+
+    def confident_errors(self, count: int) -> list[int]:
+        """Positions of at most `count` wrong predictions, the most confident first."""
+        return ranking.confident_errors(*self.classes_and_confidence(), self.labels.numpy())[:count].tolist()
+
+    def surest_hits(self, count: int) -> list[int]:
+        """Positions of at most `count` right predictions, see `ranking.surest_hits`."""
+        return ranking.surest_hits(*self.classes_and_confidence(), self.labels.numpy())[:count].tolist()
+
+    def classes_and_confidence(self) -> tuple[np.ndarray, np.ndarray]:
+        """The predicted class of each image, and its probability: [n] each."""
+        confidence, prediction = self.probabilities.max(1)
+        return prediction.numpy(), confidence.numpy()
+
+    def images(self, chosen: list[int]) -> Tensor:
+        """The images at these positions, uint8 [B, 3, h, w]."""
+        return self.part.pixels(chosen)
+
+    def inputs(self, chosen: list[int]) -> Tensor:
+        """The same as the network's input, [B, 3, H, W] on its device."""
+        return self.network.inputs(self.part, chosen)
+
+    def attention(self, chosen: list[int]) -> Tensor:
+        """Sigmoid attention of the class token in the last block, 0..1 [B, H, gh, gw] on the CPU."""
+        return sigmoid_attention(self.network.model, self.inputs(chosen))[1].cpu()
+
+    def attention_maps(self, chosen: list[int]) -> AttentionMaps:
+        """Sigmoid and softmax attention of every layer and rollout, [B, ...] on the CPU."""
+        each = [attention_maps(self.network.model, x[None])[1] for x in self.inputs(chosen)]  # N x N at once
+        return AttentionMaps(*(torch.cat(maps).cpu() for maps in zip(*each, strict=True)))
+
+
+def build_model(settings: Settings, num_classes: int) -> SigmoidViT:
+    """The network the settings describe, with random weights, shown to take images of their size."""
+    if ":" not in settings.model_name:
+        stock_model(settings.model_name, device="meta")  # knows the name, or says which are close
+    kwargs = {"img_size": settings.img_size, **settings.model_kwargs}
+    try:
+        model = create_model(settings.model_name, num_classes=num_classes, **kwargs)
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, 3, settings.img_size, settings.img_size))
+        return model
+    except UserError:
+        raise
+    except Exception as error:  # whatever a wrong argument makes of timm's code
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"timm cannot build {settings.model_name} with {kwargs} ({reason})") from error
+
+
+def make_accelerator(settings: Settings) -> Accelerator:
+    """Device, processes and precision: bf16 under "auto" where the GPU has it."""
+    bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    precision = {"auto": "bf16" if bf16 else "no", "fp32": "no", "bf16": "bf16"}[settings.precision]
+    return Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=precision)

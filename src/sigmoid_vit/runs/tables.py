@@ -1,0 +1,121 @@
+"""Results tables: a row per kind of run, mean and standard deviation over its seeds, and their folders."""
+
+import csv
+import glob
+import io
+import json
+import statistics
+from collections.abc import Iterable
+from pathlib import Path
+
+from sigmoid_vit.errors import UserError
+from sigmoid_vit.files import write_atomically, write_json
+from sigmoid_vit.model.checkpoints import load_checkpoint
+from sigmoid_vit.runs.folder import Run
+
+Values = dict[str, list[float]]  # metric: a value per run
+
+
+def summary(values: Values) -> dict[str, dict[str, float | int | None]]:
+    """metric -> mean, sd (of the sample; None for one run) and n."""
+    return {
+        metric: {
+            "mean": statistics.fmean(x),
+            "sd": statistics.stdev(x) if len(x) > 1 else None,
+            "n": len(x),
+        }
+        for metric, x in values.items()
+    }
+
+
+def table_text(rows: dict[str, Values]) -> str:
+    """The rows as a Markdown table: mean +- sd (n)."""
+    metrics = list(dict.fromkeys(metric for values in rows.values() for metric in values))
+    lines = ["| | " + " | ".join(metrics) + " | n |", "|---" * (len(metrics) + 2) + "|"]
+    for name, values in rows.items():
+        cells = [_cell(figures) for figures in summary(values).values()]
+        lines.append(f"| {name} | " + " | ".join(cells) + f" | {len(next(iter(values.values())))} |")
+    return "\n".join(lines)
+
+
+def write_table(path: str | Path, rows: dict[str, dict[str, dict[str, float]]]) -> str:
+    """Write rows {name: {run folder: {metric: value}}} as PATH.json (means alone), .csv (every run) and .md.
+
+    Returns:
+        The text of the .md file.
+    """
+    path = str(path).removesuffix(".json")
+    values = {name: _by_metric(runs) for name, runs in rows.items()}
+    means = {name: {metric: statistics.fmean(x) for metric, x in v.items()} for name, v in values.items()}
+    write_json(Path(path + ".json"), means)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["row", "run", "metric", "value"])
+    for name, runs in rows.items():
+        for folder, metrics in runs.items():
+            writer.writerows([name, folder, metric, repr(value)] for metric, value in metrics.items())
+    write_atomically(Path(path + ".csv"), lambda file: file.write(text.getvalue().encode()))
+    runs = [f"- {name}: {', '.join(folders)}" for name, folders in rows.items()]
+    report = table_text(values) + "\n\n" + "\n".join(runs) + "\n"
+    write_atomically(Path(path + ".md"), lambda file: file.write(report.encode()))
+    return report
+
+
+def logged(runs: Iterable[str | Path]) -> dict[str, dict[str, float]]:
+    """What each run's log says of the epoch it kept: {run folder: {metric: value}}."""
+    result = {}
+    for folder in runs:
+        run = Run(folder)
+        epoch = load_checkpoint(run.best)["epoch"]
+        line = next(line for line in run.history() if line["epoch"] == epoch)
+        result[str(folder)] = {
+            key: line[key] for key in ("accuracy", "val_accuracy", "val_loss") if key in line
+        }
+    return result
+
+
+def evaluated(pattern: str, metrics: dict[str, str]) -> dict[str, dict[str, float]]:
+    """Figures that evaluate.py wrote, of every run whose folder matches: {run folder: {metric: value}}.
+
+    Args:
+        pattern: a run's folder, or a shell pattern for the runs of several seeds.
+        metrics: name -> "SPLIT:KEY", the part of the data set and the (dotted) key in its metrics.json.
+    """
+    folders = sorted(glob.glob(pattern)) or [pattern]
+    return {folder: {name: _figure(Path(folder), at) for name, at in metrics.items()} for folder in folders}
+
+
+def pairs(arguments: list[str], option: str) -> dict[str, str]:
+    """["a=b", ...] as {"a": "b", ...}."""
+    for text in arguments:
+        if not all(text.partition("=")):
+            raise UserError(f"{option} {text!r} is not of the form NAME=VALUE")
+    return dict(text.split("=", 1) for text in arguments)
+
+
+def _figure(folder: Path, at: str) -> float:
+    split, _, key = at.partition(":")
+    places = [folder / "evaluation" / split / "metrics.json", folder / "evaluation" / "metrics.json"]
+    for place in places:
+        found = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else {"split": None}
+        if found["split"] == split:
+            break
+    else:
+        raise UserError(
+            f"{folder} was not evaluated on {split}: python3 src/evaluate.py --run {folder} --split {split}"
+        )
+    for part in (key or "top1").split("."):
+        if not isinstance(found, dict) or part not in found:
+            raise UserError(f"{place} has no figure {key!r}; its keys: {', '.join(found)}")
+        found = found[part]
+    return float(found)
+
+
+def _by_metric(runs: dict[str, dict[str, float]]) -> Values:
+    names = dict.fromkeys(metric for metrics in runs.values() for metric in metrics)
+    return {name: [metrics[name] for metrics in runs.values()] for name in names}
+
+
+def _cell(figures: dict) -> str:
+    sd = "" if figures["sd"] is None else f" ± {figures['sd']:.4f}"
+    return f"{figures['mean']:.4f}{sd}"

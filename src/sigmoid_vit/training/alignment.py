@@ -1,0 +1,132 @@
+"""The loss of Step 2: cross-entropy of the injected pass, and the alignment of attention with the edits.
+
+loss of an image = cross-entropy of its injected pass + attn_lambda x alignment loss on its edited cells
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sigmoid_vit.errors import UserError
+from sigmoid_vit.model.edit import AttentionEdit
+from sigmoid_vit.model.vit import SigmoidViT
+from sigmoid_vit.runs.settings import Settings
+
+MARGIN = 0.02  # alignment aims within [MARGIN, 1 - MARGIN]: a logit for exactly 0 or 1 is never reached
+OBJECT_WEIGHT = 5.0  # of cells with a target above 0.5: there are usually far fewer of them
+ROWS_PER_STEP = 4  # query rows drawn at random in each step: the mean over steps is the loss over all rows
+
+
+def alignment_loss(
+    logits: dict[int, Tensor], value: Tensor, edited: Tensor, kind: str, num_prefix: int
+) -> Tensor:
+    """How far the network's own attention is from the edited values, for each image: [B].
+
+    The mean over the edited cells, query rows and heads of each layer, and over the layers; an image without
+    edited cells has loss 0.
+
+    Args:
+        logits: layer -> attention logits [B, H, Q, N].
+        value, edited: float in 0..1 and bool, [B, gh, gw].
+        kind: "bce" on the logits, cells with a target above 0.5 counting OBJECT_WEIGHT times; "mse" on the
+            sigmoid attention (the paper's); "kl" from the edited softmax row to the network's.
+    """
+    target = value.float().clamp(MARGIN, 1 - MARGIN).flatten(1)[:, None, None]  # [B, 1, 1, patches]
+    cells = edited.flatten(1)[:, None, None].float()
+    total = 0.0
+    for layer_logits in logits.values():
+        own = layer_logits[..., num_prefix:]
+        if kind == "bce":
+            weight = cells * torch.where(target > 0.5, OBJECT_WEIGHT, 1.0)
+            loss = weight * F.binary_cross_entropy_with_logits(own, target.expand_as(own), reduction="none")
+        elif kind == "mse":
+            loss = cells * (own.sigmoid() - target).square()
+        else:
+            row = layer_logits.detach().clone()
+            row[..., num_prefix:] = torch.where(cells > 0, target.logit(), row[..., num_prefix:])
+            divergence = F.kl_div(
+                layer_logits.log_softmax(-1), row.log_softmax(-1), reduction="none", log_target=True
+            )
+            loss = cells * divergence[..., num_prefix:]
+        counted = cells.expand_as(loss).sum((1, 2, 3)).clamp(min=1)
+        total = total + loss.sum((1, 2, 3)) / counted
+    return total / len(logits)
+
+
+class AlignmentLoss(nn.Module):
+    """The network and the alignment of its attention with the edits, in one module; labels are not used."""
+
+    def __init__(self, model: SigmoidViT, settings: Settings) -> None:
+        super().__init__()
+        self.model, self.settings = model, settings
+        self.layers = parse_layers(settings.edit_layers)
+        self.generator = torch.Generator()
+
+    def start_epoch(self, epoch: int) -> None:
+        """Make the sampled rows a function of (seed, epoch, step), the same in all processes."""
+        self.generator.manual_seed(1_000_003 * self.settings.seed + epoch)
+
+    def forward(self, images: Tensor, labels: Tensor, value: Tensor, edited: Tensor) -> tuple[Tensor, Tensor]:
+        """Images [B, 3, H, W], labels [B], edits [B, gh, gw] to each image's loss [B] and class logits."""
+        align, class_logits = self.align(images, value, edited)
+        return align + 0 * class_logits.sum(1), class_logits  # parallel wrappers want every parameter used
+
+    def align(
+        self, images: Tensor, value: Tensor, edited: Tensor, inject: AttentionEdit | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The alignment loss [B], and the class logits of a pass with `inject` in force."""
+        rows = self._rows(self.model.num_prefix_tokens + edited[0].numel())
+        class_logits, logits = self.model.forward_with_attention(images, inject, self.layers, rows)
+        kind, num_prefix = self.settings.attn_loss, self.model.num_prefix_tokens
+        return alignment_loss(logits, value, edited, kind, num_prefix), class_logits
+
+    def _rows(self, n: int) -> str | Tensor:
+        if self.settings.edit_queries == "cls":
+            return "cls"
+        return torch.randperm(n, generator=self.generator)[:ROWS_PER_STEP]
+
+
+class HITLLoss(AlignmentLoss):
+    """The cross-entropy of the network's injected pass and the alignment of its attention.
+
+    inject: compute the pass with the erased cells (value below 0.5) taken away. Other edited cells are
+    aligned alone, their attention in the pass is the network's own.
+    """
+
+    def __init__(self, model: SigmoidViT, settings: Settings, inject: bool) -> None:
+        super().__init__(model, settings)
+        self.inject = inject
+
+    def forward(self, images: Tensor, labels: Tensor, value: Tensor, edited: Tensor) -> tuple[Tensor, Tensor]:
+        """Images [B, 3, H, W], labels [B], edits [B, gh, gw] to each image's loss [B] and class logits."""
+        s, edit = self.settings, None
+        if self.inject:
+            edit = AttentionEdit(value, edited & (value < 0.5), self.layers, queries=s.edit_queries)
+        align, class_logits = self.align(images, value, edited, edit)
+        loss = F.cross_entropy(class_logits, labels, reduction="none", label_smoothing=s.label_smoothing)
+        return loss + s.attn_lambda * align, class_logits
+
+
+def parse_layers(text: str) -> str | list[int]:
+    """EDIT_LAYERS as an edit's scope: "all", "last" or comma-separated indices."""
+    if text in ("all", "last"):
+        return text
+    try:
+        return [int(i) for i in text.split(",")]
+    except ValueError as error:
+        raise UserError(f'EDIT_LAYERS is {text!r}; give "all", "last" or indices such as 8,9,10') from error
+
+
+def check_edits_apply(model: SigmoidViT, settings: Settings) -> None:
+    """Try a step of Step 2 on an empty image.
+
+    Raises:
+        UserError: the network cannot follow edits of EDIT_LAYERS and EDIT_QUERIES.
+    """
+    s, loss = settings, HITLLoss(model, settings, inject=True).train()
+    image, value = torch.zeros(1, 3, s.img_size, s.img_size), torch.zeros(1, *model.patch_embed.grid_size)
+    try:
+        with torch.no_grad():
+            loss(image, torch.zeros(1, dtype=torch.long), value, value == 0)
+    except UserError as error:
+        raise UserError(f"EDIT_LAYERS={s.edit_layers}, EDIT_QUERIES={s.edit_queries}: {error}") from error

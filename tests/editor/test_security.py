@@ -1,0 +1,336 @@
+"""Each sentence of the security model, attacked; and each protection taken out, to see the attack succeed."""
+
+import json
+import secrets
+import socket
+import urllib.request
+from contextlib import suppress
+
+import pytest
+from helpers.editing import BINARY, OWN, Page, app_of, editor_page, editor_session, make_run, open_page  # noqa: F401
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from sigmoid_vit.editor import app as app_module
+from sigmoid_vit.editor import changing, security
+from sigmoid_vit.editor.answers import Answer, refusal
+from sigmoid_vit.editor.security import RequireKnownHost, Policy, RequireOwnPage, RequireToken, allowed_hosts
+from sigmoid_vit.editor.server import Server
+from sigmoid_vit.editor.session import EditorOptions
+from sigmoid_vit.edits.store import EditStore
+
+EVERYWHERE = (
+    "/",
+    "/static/main.js",
+    "/static/none.js",
+    "/none",
+    "/api/session",
+    "/api/none",
+    "/api/images/0",
+)
+IMAGE = ("", "/edit", "/picture", "/thumbnail", "/attention", "/attention?view=rollout", "/history")
+READ = ("session", "queue", "export", *(f"images/0{what}" for what in IMAGE))
+CHANGES = ("edit", "delete", "restore", "accept", "skip")
+POSTS = (*CHANGES, "predict")
+
+
+def revisions(page):
+    return len(page.session.edits.store.history())
+
+
+def good_parameters(page, k=9):
+    """What any change of image k needs to be stored."""
+    base = page.get(f"images/{k}").json()["newest"] or "none"
+    return {"base": base, "client_id": secrets.token_hex(8), "revision": base}
+
+
+# ---------------------------------------------------------------- Host
+
+HOSTS = """evil.example evil.example:8765 127.0.0.1 127.0.0.1:80 127.0.0.1:87650 localhost.evil.example:8765
+    evil.example@127.0.0.1:8765 127.0.0.1:8765.evil.example 0.0.0.0:8765 127.0.0.1:8765/"""
+
+
+def with_host(page, path, host):
+    return page.http.get(path, headers={"Host": host}).status_code
+
+
+@pytest.mark.parametrize("path", EVERYWHERE)
+def test_only_known_hosts_are_served_static_files_included(page, path, monkeypatch):
+    for host in ("", *HOSTS.split()):
+        assert with_host(page, path, host) == 403, host
+    for host in ("127.0.0.1:8765", "localhost:8765", "LOCALHOST:8765", "[::1]:8765"):
+        assert with_host(page, path, host) == page.http.get(path).status_code != 403
+    monkeypatch.setattr(Guard, "_is_known", lambda self, hosts: True)
+    assert with_host(page, path, "evil.example") != 403
+
+
+def test_two_host_headers_are_refused(page, monkeypatch):
+    def ask():
+        return page.http.get("/", headers=[("Host", "127.0.0.1:8765"), ("Host", "evil.example")]).status_code
+
+    assert ask() == 403
+    monkeypatch.setattr(Guard, "_is_known", lambda self, hosts: True)
+    assert ask() == 200
+
+
+def test_names_are_allowed_one_by_one():
+    own = {"127.0.0.1:80", "localhost:80", "[::1]:80"}
+    more = {"192.168.0.5:80", "example.org", "hub.example:8000"}
+    assert allowed_hosts("127.0.0.1", 80) == own
+    assert allowed_hosts("192.168.0.5", 80, ["Example.org", "hub.example:8000"]) == own | more
+    assert "[fe80::1]:80" in allowed_hosts("fe80::1", 80)
+
+
+# ---------------------------------------------------------------- token
+
+TOKENS = [None, "", "Bearer", "Bearer ", "secret", "bearer secret", "Basic c2VjcmV0", "Bearer\tsecret"]
+TOKENS += [
+    f"Bearer {token}" for token in ("wrong", "secre", "secrets", "Secret", "secret\xff", "secret,secret")
+]
+
+
+def with_token(page, token, path="session"):
+    headers = {"Authorization": token.encode("latin-1")} if token is not None else {}
+    return TestClient(page.http.app, base_url=OWN, headers=headers).get(f"/api/{path}").status_code
+
+
+def test_everything_under_api_needs_the_token(page, monkeypatch):
+    for token in TOKENS:
+        for path in (*READ, "none", "images/0/predict"):
+            assert with_token(page, token, path) == 401, (token, path)
+    assert (
+        with_token(page, None, "session?token=secret") == 401
+    )  # not in the address, where logs would keep it
+    assert with_token(page, "Bearer secret") == 200
+    monkeypatch.setattr(RequireToken, "_is_held", lambda self, given: True)
+    assert with_token(page, None) == 200
+
+
+def test_a_change_without_token_stores_nothing(page, monkeypatch):
+    def change():
+        headers = {"Origin": OWN, "Content-Type": BINARY}
+        client = TestClient(page.http.app, base_url=OWN, headers=headers)
+        request = dict(params=good_parameters(page), content=page.body())
+        return client.post("/api/images/9/edit", **request).status_code
+
+    before = revisions(page)
+    assert change() == 401 and revisions(page) == before
+    monkeypatch.setattr(RequireToken, "_is_held", lambda self, given: True)
+    assert change() == 200 and revisions(page) == before + 1
+
+
+def test_the_token_is_compared_in_constant_time(page, monkeypatch):
+    compared = []
+
+    def compare_digest(given, expected):
+        compared.append((given, expected))
+        return given == expected
+
+    monkeypatch.setattr(security.secrets, "compare_digest", compare_digest)
+    assert with_token(page, "Bearer wrong") == 401
+    assert compared == [(b"Bearer wrong", b"Bearer secret")]
+    compared.clear()
+    monkeypatch.setattr(RequireToken, "_is_held", lambda self, given: given.encode() == self.expected)
+    assert with_token(page, "Bearer wrong") == 401 and not compared  # an ordinary comparison would be seen
+
+
+def test_every_start_has_a_token_of_its_own():
+    policies = [Policy(frozenset()) for _ in range(50)]
+    assert len({policy.token for policy in policies}) == 50
+    assert {len(policy.token) for policy in policies} == {43}  # 256 bits
+    assert not any(policy.token in repr(policy) for policy in policies)
+
+
+# ---------------------------------------------------------------- Origin, forms, other sites
+
+ORIGINS = """null http://evil.example http://127.0.0.1 http://127.0.0.1:8766 https://evil.example:8765 file://
+    http://127.0.0.1:8765.evil.example http://evil.example/127.0.0.1:8765 127.0.0.1:8765 http://127.0.0.1:8765/
+    http://user@127.0.0.1:8765 ftp://127.0.0.1:8765 http://[ http://127.0.0.1:8765#x"""
+FORMS = (
+    "text/plain",
+    "application/x-www-form-urlencoded",
+    "multipart/form-data; boundary=x",
+    "",
+    "text/html",
+)
+
+
+def from_origin(page, origin, name):
+    headers = {"Content-Type": BINARY} | ({} if origin is None else {"Origin": origin})
+    request = dict(params=good_parameters(page), content=page.body(), headers=headers)
+    return page.http.post(f"/api/images/9/{name}", **request).status_code
+
+
+@pytest.mark.parametrize("name", POSTS)
+def test_changes_come_from_the_own_page_only(page, name, monkeypatch):
+    before = revisions(page)
+    for origin in (None, "", f"{OWN} {OWN}", *ORIGINS.split()):
+        assert from_origin(page, origin, name) == 403, origin
+    assert revisions(page) == before
+    for origin in (OWN, "http://localhost:8765", "https://[::1]:8765"):
+        assert from_origin(page, origin, name) != 403
+    monkeypatch.setattr(RequireOwnPage, "_is_own", lambda self, origins: True)
+    assert from_origin(page, "http://evil.example", name) != 403
+
+
+@pytest.mark.parametrize("name", POSTS)
+def test_no_form_changes_anything(page, name, monkeypatch):
+    before = revisions(page)
+    for kind in FORMS:
+        assert page.change(f"images/9/{name}", page.body(), kind).status_code == 415
+    assert revisions(page) == before
+    monkeypatch.setattr(security, "BODY_TYPES", (*security.BODY_TYPES, "text/plain"))
+    assert page.change(f"images/9/{name}", page.body(), "text/plain").status_code != 415
+
+
+def cors_headers(app):
+    asked = {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}
+    client = TestClient(app, base_url=OWN, headers=asked)
+    answers = [client.request(method, path) for method in ("GET", "OPTIONS", "POST") for path in EVERYWHERE]
+    return [name for answer in answers for name in answer.headers if name.startswith("access-control-")]
+
+
+def test_no_other_site_may_read(page):
+    assert cors_headers(page.http.app) == []
+    assert cors_headers(CORSMiddleware(page.http.app, allow_origins=["*"])) != []
+
+
+# ---------------------------------------------------------------- reading changes nothing
+
+
+def changed_without_post(page):
+    """Which addresses change the store although they are asked by another method than POST."""
+    changed = []
+    for path in (*READ, *(f"images/9/{name}" for name in POSTS)):
+        for method in ("GET", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH"):
+            before, headers = revisions(page), {"Origin": OWN, "Content-Type": BINARY}
+            request = dict(params=good_parameters(page), content=page.body(), headers=headers)
+            answer = page.http.request(method, f"/api/{path}", **request)
+            assert answer.status_code in (200, 400, 404, 405)
+            if revisions(page) != before:
+                changed.append((method, path))
+    return changed
+
+
+def test_nothing_changes_by_reading(session, page, monkeypatch):
+    assert changed_without_post(page) == []
+    any_method = [Route(r.path, r.endpoint, methods=["GET", "POST"]) for r in changing.routes()]
+    monkeypatch.setattr(app_module.changing, "routes", lambda: any_method)
+    assert ("GET", "images/9/restore") in changed_without_post(Page(app_of(session)))
+
+
+# ---------------------------------------------------------------- the headers of every answer
+
+HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-store",
+    "cross-origin-resource-policy": "same-origin",
+}
+
+
+def all_kinds_of_answers(page):
+    yield from (page.http.get(path) for path in EVERYWHERE)
+    yield from (page.get(path) for path in READ)
+    yield page.http.get("/", headers={"Host": "evil.example"})
+    yield page.http.get("/api/session", headers={"Authorization": ""})
+    yield page.http.post("/api/images/0/edit")
+    yield page.change("images/0/edit", b"x" * 5000)
+    yield page.save(0, base=99)
+    yield page.http.put("/")
+
+
+def test_every_answer_carries_the_headers(session, page, monkeypatch):
+    seen = set()
+    for answer in all_kinds_of_answers(page):
+        seen.add(answer.status_code)
+        assert {name: answer.headers.get(name) for name in HEADERS} == HEADERS
+        assert "server" not in answer.headers and "set-cookie" not in answer.headers
+    assert seen == {200, 401, 403, 404, 405, 409, 413}
+    monkeypatch.setattr(Policy, "headers", lambda self: {})
+    assert not HEADERS.keys() & Page(app_of(session)).get("session").headers.keys()
+
+
+def test_who_may_frame_the_page_is_said_by_the_policy(session):
+    policy = Policy(allowed_hosts("127.0.0.1", 8765), frame_ancestors="'self' http://127.0.0.1:*")
+    app = app_module.create_app(session, policy)
+    csp = TestClient(app, base_url=OWN).get("/").headers["content-security-policy"]
+    assert csp.endswith("; frame-ancestors 'self' http://127.0.0.1:*")
+
+
+# ---------------------------------------------------------------- nothing is told that should not be
+
+
+def test_unexpected_errors_are_told_to_the_terminal_only(page, monkeypatch, capsys):
+    def fail(*_):
+        raise RuntimeError("/home/somebody/secret is broken")
+
+    async def unguarded(self, scope, receive, send):
+        await self.app(scope, receive, send)
+
+    monkeypatch.setattr(page.session.queue, "page", fail)
+    answer = page.get("queue")
+    assert answer.status_code == 500 and answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.json() == {"error": "something went wrong in the server; its terminal says what"}
+    assert "/home/somebody/secret" in capsys.readouterr().err
+    assert page.get("session").status_code == 200
+    monkeypatch.setattr(Guard, "__call__", unguarded)
+    page.http.app.debug = True
+    page.http.app.middleware_stack = None  # built anew
+    assert "/home/somebody/secret" in page.get("queue").text
+
+
+def test_what_the_disk_reports_is_told_without_its_path(page, tmp_path, monkeypatch, capsys):
+    store, path = page.session.edits.store, str(page.session.edits.store.path)
+    with EditStore(tmp_path / "closed.sqlite") as closed:
+        pass
+    monkeypatch.setattr(store, "_db", closed._db)
+    answer = page.save(9)
+    assert answer.status_code == 507 and "NOT SAVED" in answer.json()["error"]
+    assert path not in answer.text and path in capsys.readouterr().err
+    monkeypatch.setattr(app_module, "_user_error", lambda request, error: refusal(400, str(error)))
+    assert path in Page(app_of(page.session)).save(9).text
+
+
+def test_names_travel_as_json_whatever_they_hold():
+    hostile = ["<script>alert(1)</script>", "\u2028\u2029", "\udcff", "森", '"}', "\x00"]
+    answer = Answer({"classes": hostile})
+    assert answer.body.isascii() and json.loads(answer.body) == {"classes": hostile}
+    assert answer.headers["content-type"] == "application/json"
+    with pytest.raises(ValueError):
+        Answer({"p": float("nan")})
+
+
+def test_no_request_goes_out(page, monkeypatch):
+    reached = []
+    monkeypatch.setattr(socket.socket, "connect", lambda self, address: reached.append(address))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **_: reached.append(args) or [])
+    for path in READ:
+        assert page.get(path).status_code == 200
+    assert page.post("images/0/predict", page.body()).status_code == 200
+    assert page.skip(30).status_code == 200
+    assert reached == []
+    with suppress(OSError):
+        urllib.request.urlopen("http://example.org/")
+    assert reached != []  # it would have been seen
+
+
+def test_it_listens_on_this_computer_only_unless_told(tmp_path):
+    run = make_run(tmp_path)
+    for host, bound in ((None, "127.0.0.1"), ("0.0.0.0", "0.0.0.0"), ("127.0.0.2", "127.0.0.2")):
+        options = {"host": host} if host else {}
+        server = Server(EditorOptions(str(run.folder), str(tmp_path / "edits.sqlite"), port=0, **options))
+        try:
+            assert server.listener.getsockname()[0] == bound
+            client = TestClient(server.config.app, base_url=server.address)
+            assert client.get("/").status_code == 200 and client.get("/api/session").status_code == 401
+            known = {"Authorization": f"Bearer {server.policy.token}"}
+            assert client.get("/api/session", headers=known).status_code == 200
+            assert client.get("/", headers={"Host": "evil.example"}).status_code == 403
+            assert not server.config.server_header and not server.config.proxy_headers
+        finally:
+            server.listener.close()
+            server.session.close()

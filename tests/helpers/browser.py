@@ -1,0 +1,162 @@
+"""A real headless browser, the editor as a process of its own, and what a person does with both."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sigmoid_vit.files import sha256
+from sigmoid_vit.edits.store import EditStore, StoredEdit
+
+ROOT = Path(__file__).parents[1]
+STATIC = ROOT / "src/sigmoid_vit/editor/static"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+BIRD = "鳥 & <b>bird"  # the true class of every image that a test edits; the network sees the other one
+HOSTILE_FILE = '000 "><svg onload=alert(2)>.png'
+SQUARE = (0, 0)  # the cell that tells the class in train and lies in test
+GRID = 6
+TRAINING = (
+    "--dataset folder --pretrained false --model_name vit_tiny_patch16_224 --img_size 24 --batch_size 32 "
+    "--opt adamw --lr 2e-3 --hflip 0 --crop_scale 1 --epochs 6 "
+    "--model_kwargs patch_size=4 embed_dim=32 depth=2 num_heads=2"
+)
+
+
+@contextmanager
+def open_browser() -> Iterator:
+    """Chromium as the system has it (setup_env.sh installs Debian's), or the test is skipped."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="skipped: no browser")
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip("skipped: no browser")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+class Editor:
+    """src/edit_attention.py on a port that stays the same when it is killed and started anew."""
+
+    def __init__(self, run: Path, edits: Path, split: str, *args: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        script = str(ROOT / "src/edit_attention.py")
+        self.command = [sys.executable, script, "--run", str(run), "--edits", str(edits), "--split", split]
+        self.command += ["--port", str(self.port), "--no_browser", "--author", "first author", *args]
+        self.edits, self.log = edits, edits.with_suffix(".log")
+
+    def start(self) -> "Editor":
+        """Start it and wait until it has printed its address, which is then in `link`."""
+        with self.log.open("w") as log:
+            env = os.environ | {"PYTHONUNBUFFERED": "1"}
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, env=env)
+        for _ in range(1800):  # 3 minutes, as other work may slow the machine
+            if found := re.search(r"Editor: (http://\S+#token=\S+)", self.log.read_text()):
+                self.link = found[1]
+                return self
+            assert self.process.poll() is None, self.log.read_text()
+            time.sleep(0.1)
+        self.kill()
+        raise AssertionError(f"the editor did not start: {self.log.read_text()}")
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        with suppress(ProcessLookupError):
+            self.process.kill()
+        self.process.wait()
+
+
+def make_images(root):
+    """Two classes of noise, of which the first has a white square in the corner; in test both have it."""
+    random = np.random.RandomState(0)
+    for part, n in (("train", 300), ("val", 20), ("test", 100)):
+        for name in (HOSTILE, BIRD):
+            folder = root / part / name
+            folder.mkdir(parents=True)
+            for i in range(n):
+                pixels = random.randint(0, 40, (24, 24, 3)).astype(np.uint8)
+                pixels[8:16, 4:16] = 120 + random.randint(20)
+                if name == HOSTILE or part == "test":
+                    pixels[:4, :4] = 250
+                Image.fromarray(pixels).save(folder / f"{i:03d}.png")
+    (root / "test" / BIRD / "000.png").rename(root / "test" / BIRD / HOSTILE_FILE)
+
+
+def predicted_edit(data, name):
+    """What propagation stores: the square's cell at 0."""
+    image_id = f"test/{BIRD}/{name}"
+    value, edited = np.zeros((GRID, GRID), np.float32), np.zeros((GRID, GRID), bool)
+    edited[SQUARE] = True
+    return StoredEdit(image_id, sha256(data / image_id), value, edited, "propagated", confidence=0.93)
+
+
+def open_image(page, name):
+    page.select_option("#order", "name")
+    page.fill("#search", f"bird/{name}")
+    page.locator(f"#items button[title$='bird/{name}']").click()
+    page.locator("#image-name", has_text=name).wait_for()
+
+
+def cell(page, row, column):
+    """Where the middle of a cell of a square picture is in the window, while it is shown whole."""
+    box = page.locator("#canvas").bounding_box()
+    side = min(box["width"], box["height"]) - 2 - 16  # without border and margin
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    return x + side * ((column + 0.5) / GRID - 0.5), y + side * ((row + 0.5) / GRID - 0.5)
+
+
+def paint(page, *cells):
+    """One stroke through the middles of the cells."""
+    page.mouse.move(*cell(page, *cells[0]))
+    page.mouse.down()
+    for each in cells[1:]:
+        page.mouse.move(*cell(page, *each))
+    page.mouse.up()
+
+
+def shows(page, selector, text):
+    """Wait until the element says it; text or a regular expression."""
+    page.locator(selector, has_text=re.compile(text) if isinstance(text, str) else text).wait_for()
+
+
+def is_saved(page, count):
+    """Wait until an edit of so many cells is shown and said to be saved."""
+    shows(page, "#edited-count", rf"^edited cells: {count}$")
+    shows(page, "#saved", r"^saved \d\d:\d\d:\d\d, revision \d+$")
+
+
+def is_stored(editor, name, cells, seconds=30):
+    """Wait until the store has an edit of these cells, whatever the page says of other images."""
+    end = time.monotonic() + seconds
+    while (edit := stored(editor, name)) is None or marked(edit) != cells:
+        assert time.monotonic() < end, edit
+        time.sleep(0.05)
+
+
+def stored(editor, name):
+    """The current edit of an image as another program reads it from the store; None if there is none."""
+    with EditStore(editor.edits, readonly=True) as store:
+        return store.current(f"test/{BIRD}/{name}")
+
+
+def history(editor, name):
+    with EditStore(editor.edits, readonly=True) as store:
+        return store.history(f"test/{BIRD}/{name}")
+
+
+def marked(edit):
+    return sorted(zip(*(axis.tolist() for axis in np.nonzero(edit.edited)), strict=True))
