@@ -9,30 +9,29 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.cub import FILES, SIZE, TRAIN, cub, cub_2010, cub_2011, seg  # noqa: F401
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from helpers.cub import FILES, SIZE, TRAIN, cub, cub_2010, cub_2011, seg  # noqa: F401
+from sigmoid_vit.evaluation_MISSING import predict
+from sigmoid_vit.human_attention.selection_MISSING import Judge
 
 from sigmoid_vit import UserError
-from sigmoid_vit.runs.settings import Settings
-from sigmoid_vit.data import DATASETS, ink_grid, load_data
-from sigmoid_vit.evaluation_MISSING import predict
-from sigmoid_vit.files import sha256
+from sigmoid_vit.annotations.cells import cell_edit, cell_means, cells_inside
 from sigmoid_vit.annotations.gaze import SIGMA, gaze_map, read_fixations
 from sigmoid_vit.annotations.import_options import ImportOptions
-from sigmoid_vit.annotations.cells import cell_means
 from sigmoid_vit.annotations.importing import import_edits
-from sigmoid_vit.annotations.sources import read_map
-from sigmoid_vit.annotations.cells import cell_edit, cells_inside
-from sigmoid_vit.human_attention.selection_MISSING import Judge
 from sigmoid_vit.annotations.selection import stratified
+from sigmoid_vit.annotations.sources import read_map
+from sigmoid_vit.data import DATASETS, ink_grid, load_data
+from sigmoid_vit.edits.store import EditStore
+from sigmoid_vit.files import sha256
+from sigmoid_vit.model.checkpoints import save_checkpoint
 from sigmoid_vit.runs.folder import Run
 from sigmoid_vit.runs.network import build_model
-from sigmoid_vit.edits.store import EditStore
-from sigmoid_vit.model.checkpoints import save_checkpoint
+from sigmoid_vit.runs.settings import Settings
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared/data"
 W, H = 24, 16  # of the images in the folder below
 

@@ -31,8 +31,8 @@ from helpers.browser import (
     shows,
     stored,
 )
-from PIL import Image
 from helpers.runs import train
+from PIL import Image
 
 from sigmoid_vit import AttentionEdit
 from sigmoid_vit.data.digits import DigitsDecoy

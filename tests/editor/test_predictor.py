@@ -8,17 +8,17 @@ import pytest
 import torch
 from helpers.editing import make_images, make_run
 from helpers.reference import TINY, materialised, random_edit, tiny_model
+from sigmoid_vit.editor.predictions_MISSING import UNKNOWN, UNREADABLE
+from sigmoid_vit.evaluation_MISSING import predict
+from sigmoid_vit.runs_MISSING import data_config
 from torch import nn
 
 from sigmoid_vit import AttentionEdit, UserError
 from sigmoid_vit.data import BatchTransform, load_data
 from sigmoid_vit.editor import predictor as predictor_module
 from sigmoid_vit.editor.images import SplitImages
-from sigmoid_vit.editor.predictions_MISSING import UNKNOWN, UNREADABLE
 from sigmoid_vit.editor.predictions import SplitPredictions
 from sigmoid_vit.editor.predictor import Predictor
-from sigmoid_vit.evaluation_MISSING import predict
-from sigmoid_vit.runs_MISSING import data_config
 from sigmoid_vit.runs.network import make_accelerator
 
 MODELS = {

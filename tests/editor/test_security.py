@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from sigmoid_vit.editor import app as app_module
 from sigmoid_vit.editor import changing, security
 from sigmoid_vit.editor.answers import Answer, refusal
-from sigmoid_vit.editor.security import RequireKnownHost, Policy, RequireOwnPage, RequireToken, allowed_hosts
+from sigmoid_vit.editor.security import Policy, RequireOwnPage, RequireToken, allowed_hosts
 from sigmoid_vit.editor.server import Server
 from sigmoid_vit.editor.session import EditorOptions
 from sigmoid_vit.edits.store import EditStore

@@ -25,13 +25,13 @@ from helpers.editing import BINARY, Page, app_of, make_images, make_run, open_pa
 from PIL import Image
 
 from sigmoid_vit import AttentionEdit, UserError
+from sigmoid_vit.annotations.importing import import_edits
 from sigmoid_vit.editor import EditorOptions, show
 from sigmoid_vit.editor import server as server_module
 from sigmoid_vit.editor.server import Server, _listen
-from sigmoid_vit.annotations.importing import import_edits
 from sigmoid_vit.edits.store import EditStore, StoredEdit
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 HOSTILE = "<img src=x onerror=alert(1)>"
 
 

@@ -11,18 +11,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.edits import edits
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
-from helpers.edits import edits
+from sigmoid_vit.interchange_MISSING import rle_decode
 
+from sigmoid_vit.annotations.importing import import_edits
+from sigmoid_vit.edits.exchange import export_edits, rle_encode
+from sigmoid_vit.edits.store import EditStore, StoredEdit
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.files import sha256
-from sigmoid_vit.edits.exchange import export_edits, rle_encode
-from sigmoid_vit.annotations.importing import import_edits
-from sigmoid_vit.interchange_MISSING import rle_decode
-from sigmoid_vit.edits.store import EditStore, StoredEdit
 
 FORK = multiprocessing.get_context("fork")
 MASKS = hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9))

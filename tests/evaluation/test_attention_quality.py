@@ -7,29 +7,33 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from helpers.pictures import not_blank
+from helpers.reference import materialised, tiny_model
+from helpers.runs import train
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from helpers.reference import materialised, tiny_model
 from sklearn.metrics import auc, jaccard_score
-from helpers.pictures import not_blank
-from helpers.runs import train
 
 from sigmoid_vit import UserError
 from sigmoid_vit import attention_quality as quality
-from sigmoid_vit.model.readout import attention_maps, rollout
-from sigmoid_vit.annotations.marked import epg, iou, pointing_game
-from sigmoid_vit.evaluation.attention_quality import hide_cells
-from sigmoid_vit.data import BatchTransform, ink_grid, load_data
-from sigmoid_vit.edits.maps import EditMaps
-from sigmoid_vit.evaluation.evaluate import evaluate_run
-from sigmoid_vit.model.readout import sigmoid_attention
-from sigmoid_vit.annotations.marked import MarkedCells, marked_cells
 from sigmoid_vit.annotations.cells import cell_means
-from sigmoid_vit.annotations.marked import cover_of_edits, cover_of_masks
+from sigmoid_vit.annotations.marked import (
+    cover_of_edits,
+    cover_of_masks,
+    epg,
+    iou,
+    marked_cells,
+    pointing_game,
+)
 from sigmoid_vit.annotations.selection import stratified
 from sigmoid_vit.annotations.sources import Source
-from sigmoid_vit.edits.store import PROPAGATED, EditStore, StoredEdit
+from sigmoid_vit.data import BatchTransform, ink_grid, load_data
+from sigmoid_vit.edits.maps import EditMaps
+from sigmoid_vit.edits.store import EditStore, StoredEdit
+from sigmoid_vit.evaluation.attention_quality import hide_cells
+from sigmoid_vit.evaluation.evaluate import evaluate_run
+from sigmoid_vit.model.readout import rollout, sigmoid_attention
 
 MAP = torch.tensor([[0.5, 0.3], [0.2, 0.0]])
 

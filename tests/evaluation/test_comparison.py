@@ -7,14 +7,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers.reference import tiny_model
 from helpers.pictures import not_blank
+from helpers.reference import tiny_model
 from helpers.runs import settings
+from sigmoid_vit.pictures.comparison_MISSING import _change_texts, _who_looks
 
 from sigmoid_vit import UserError, answers, plots
-from sigmoid_vit.evaluation.comparison import compare_predictions, mcnemar
+from sigmoid_vit.evaluation.comparison import mcnemar
 from sigmoid_vit.evaluation.evaluate import evaluate_run, report
-from sigmoid_vit.pictures.comparison_MISSING import _change_texts, _who_looks
 from sigmoid_vit.runs.folder import Run
 from sigmoid_vit.training.trainer import Trainer
 

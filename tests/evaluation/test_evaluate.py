@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.pictures import not_blank
+from helpers.runs import ROOT, train
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 from sklearn.metrics import confusion_matrix, top_k_accuracy_score
-from helpers.runs import ROOT, train
 
 from sigmoid_vit import UserError, answers, plots
 from sigmoid_vit.evaluation.evaluate import evaluate_run
@@ -24,11 +24,6 @@ from sigmoid_vit.runs.ranking import confident_errors
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     return train(tmp_path_factory.mktemp("evaluation"), "--epochs", "3")
-
-
-def not_blank(path):
-    pixels = np.asarray(Image.open(path).convert("RGB"))
-    return pixels.std() > 5 and len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20
 
 
 def test_the_script_writes_figures_predictions_and_pictures(run):

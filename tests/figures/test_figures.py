@@ -5,18 +5,18 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from helpers.reference import tiny_model
+from PIL import Image
 from scipy.integrate import trapezoid
+from sigmoid_vit.metrics_MISSING import confident_hits
 
 from sigmoid_vit import AttentionEdit, plots
 from sigmoid_vit.edits.maps import EditMaps
 from sigmoid_vit.evaluation.metrics import calibration_bins, classification_metrics
-from sigmoid_vit.metrics_MISSING import confident_hits
-from sigmoid_vit.figures.training_edits import _some_edits
-from sigmoid_vit.figures.one_edit import _edit_text, _most_probable, _reaches
 from sigmoid_vit.figures.classification import _confusions
+from sigmoid_vit.figures.one_edit import _edit_text, _most_probable, _reaches
 from sigmoid_vit.figures.style import columns, wrapped
+from sigmoid_vit.figures.training_edits import _some_edits
 
 LONG = "CUB_200_2010_HITL_full_propagated_seed3_lambda0.5_of_the_24th_of_July, test_train_like"
 NAMES = ["シジュウカラ", "$\\frac{$", "a_very_long_name_of_a_woodpecker_of_the_far_north", "<b>"]

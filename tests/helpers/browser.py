@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sigmoid_vit.files import sha256
 from sigmoid_vit.edits.store import EditStore, StoredEdit
+from sigmoid_vit.files import sha256
 
-ROOT = Path(__file__).parents[1]
-STATIC = ROOT / "src/sigmoid_vit/editor/static"
+ROOT = Path(__file__).parents[2]
+STATIC = ROOT / "src/sigmoid_vit/editor/page"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 

@@ -10,15 +10,15 @@ import torch
 from PIL import Image
 from starlette.testclient import TestClient
 
-from sigmoid_vit.runs.command_line import SettingsParser
 from sigmoid_vit.data import load_data
 from sigmoid_vit.editor import EditorOptions
 from sigmoid_vit.editor.app import create_app
 from sigmoid_vit.editor.security import Policy, allowed_hosts
 from sigmoid_vit.editor.session import Session
+from sigmoid_vit.model.checkpoints import save_checkpoint
+from sigmoid_vit.runs.command_line import SettingsParser
 from sigmoid_vit.runs.folder import Run
 from sigmoid_vit.runs.network import build_model
-from sigmoid_vit.model.checkpoints import save_checkpoint
 
 PORT = 8765
 OWN = f"http://127.0.0.1:{PORT}"

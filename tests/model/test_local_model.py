@@ -10,7 +10,7 @@ import torch
 
 from sigmoid_vit.model.checkpoints import save_checkpoint
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TINY = ["--model_name", "test_vit", "--batch_size", "2"]
 
 

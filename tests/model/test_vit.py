@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import timm
 import torch
+from helpers.reference import TINY, materialised, random_edit, stock, tiny_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from helpers.reference import TINY, materialised, random_edit, stock, tiny_model
 from torch.nn.functional import cross_entropy
 
 from sigmoid_vit import AttentionEdit, SigmoidAttention, UserError, create_model

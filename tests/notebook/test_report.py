@@ -12,20 +12,19 @@ import nbformat
 import numpy as np
 import pytest
 import torch
+from helpers.runs import ROOT, settings
 from nbclient import NotebookClient
 from PIL import Image, ImageStat
-from helpers.runs import ROOT, settings
 
 from sigmoid_vit import AttentionEdit, UserError, plots
-from sigmoid_vit.runs.network import Network
-from sigmoid_vit.edits.maps import EditMaps
-from sigmoid_vit.evaluation.evaluate import evaluate_run
 from sigmoid_vit.annotations.import_options import ImportOptions
 from sigmoid_vit.annotations.importing import import_edits
-from sigmoid_vit.notebook.report import first_step, flat, new_folder, newest_run, open_report
+from sigmoid_vit.edits.maps import EditMaps
+from sigmoid_vit.evaluation.evaluate import evaluate_run
 from sigmoid_vit.figures.training_edits import _whose
+from sigmoid_vit.notebook.report import first_step, flat, new_folder, newest_run, open_report
 from sigmoid_vit.runs.folder import Run
-from sigmoid_vit.notebook.widget import EditWidget
+from sigmoid_vit.runs.network import Network
 from sigmoid_vit.training.trainer import Trainer
 
 NAMES = ("RESULT_DIR", "COMPARE_WITH", "SPLIT", "DATASET_PATH")

@@ -10,10 +10,16 @@ from helpers.runs import settings
 from sigmoid_vit import UserError
 from sigmoid_vit.data import ink_grid, load_data
 from sigmoid_vit.edits.maps import EditMaps, load_edits
-from sigmoid_vit.edits.store import PROPAGATED
-from sigmoid_vit.training.propagation import Prediction, Targets, _agreement, _platt, _prediction, save_predictions
-from sigmoid_vit.runs.folder import Run
 from sigmoid_vit.edits.store import EditStore, StoredEdit
+from sigmoid_vit.runs.folder import Run
+from sigmoid_vit.training.propagation import (
+    Prediction,
+    Targets,
+    _agreement,
+    _platt,
+    _prediction,
+    save_predictions,
+)
 from sigmoid_vit.training.trainer import Trainer
 
 

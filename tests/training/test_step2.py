@@ -6,20 +6,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from helpers.reference import random_edit, tiny_model
 from helpers.runs import curve, settings, train
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sigmoid_vit import UserError
 from sigmoid_vit.data import ink_grid, load_data
 from sigmoid_vit.edits.maps import EditMaps, load_edits
-from sigmoid_vit.training.alignment import OBJECT_WEIGHT, HITLLoss, alignment_loss, parse_layers
-from sigmoid_vit.training.plan import being_edited_is_a_cue, make_plan
-from sigmoid_vit.training.loop import ClassificationLoss
-from sigmoid_vit.runs.folder import open_data
-from sigmoid_vit.files import write_json
 from sigmoid_vit.edits.store import EditStore, StoredEdit
+from sigmoid_vit.files import write_json
+from sigmoid_vit.runs.folder import open_data
+from sigmoid_vit.training.alignment import OBJECT_WEIGHT, HITLLoss, alignment_loss, parse_layers
+from sigmoid_vit.training.loop import ClassificationLoss
+from sigmoid_vit.training.plan import being_edited_is_a_cue, make_plan
 from sigmoid_vit.training.trainer import Trainer
 
 NO_CLASS_TOKEN = ["--model_kwargs", "class_token=False", "global_pool=avg"]
