@@ -12,12 +12,14 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))
+
+from sigmoid_vit import create_model  # before torch: it says in one sentence which packages are missing
+
+# isort: split
 import torch
 from torch import Tensor, nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))
-
-from sigmoid_vit import create_model
 from sigmoid_vit.errors import UserError, run
 from sigmoid_vit.model.checkpoints import default_weights_path, load_into
 from sigmoid_vit.model.weights import stock_model

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Prepares .venv, then tells the whole story on embedded digits in a few minutes: a network that looks at the
-# wrong thing, 32 edits, and a network that learned from them. It can be stopped and started again.
+# Prepares .venv, then runs the whole loop on embedded digits in a few minutes: a network that relies on the
+# wrong thing, 32 edits, and a network that learned from them. Stopped and started again, it goes on.
 set -euo pipefail
 source "$(dirname "$0")/scripts/setup_env.sh"
 
@@ -16,19 +16,19 @@ train() {  # train NAME SCRIPT SETTING=VALUE...: go on with the run if it is the
 }
 step2() { train "$1" run_vit_hitl_training.sh FIRST_STEP="$demo" EDITS="$edits" EPOCHS=40 "${@:2}"; }
 
-echo "1. A network learns digits with a grey square in a corner, whose shade tells the label."
+echo "1. A network learns digits that have a grey square in a corner. The shade of the square gives the label away."
 train demo run_vit_training.sh DATASET=digits_decoy
-echo "2. A person says of 32 of the 1,167 images: look at the digit, not at the rest. Here the ink of each digit"
-echo "   stands in for the person."
+echo "2. A person edits the attention of 32 of the 1,167 images: the digit is kept, the rest erased. Here the ink of"
+echo "   each digit stands in for the person."
 [ -e "$edits" ] || python src/import_edits.py --run "$demo" --from ink --mask_edit both --count 32 --edits "$edits"
-echo "3. The network learns to predict the edits of the other images, and trains on all of them."
+echo "3. The edits are propagated to the other images, and the network trains on the edited images."
 step2 demo_full PROPAGATE=true
 echo "4. For comparison: the published recipe on the same edits, the same training without edits, and a network"
-echo "   that never saw a square."
+echo "   trained on images without squares."
 step2 demo_paper HITL=paper PROPAGATE=stored
 step2 demo_no_edits CONTROL=no_edits PROPAGATE=stored
 train demo_upper_bound run_vit_training.sh DATASET=digits_decoy DATA_KWARGS=decoys=false EPOCHS=60
-echo "5. All of them on 500 digits they never saw."
+echo "5. All of them are tested on 500 digits that they were not trained on."
 parts="test test_train_like test_clean"
 for run in demo_paper demo_no_edits demo_upper_bound; do
     python src/evaluate.py --run "result/$run" --split $parts --errors 0 --faithfulness 0 >>"$log"
@@ -39,7 +39,7 @@ python src/results_table.py --out "$demo/table" --metrics train_like=test_train_
     --rows step1="$demo" paper=result/demo_paper full=result/demo_full no_edits=result/demo_no_edits \
     upper_bound=result/demo_upper_bound
 cp result/demo_full/evaluation/against_demo/fixed.png "$demo/before_after.png"
-echo "train_like: squares as in training; decoy_test: shades at random; clean_test: no squares (shares of right answers)."
-echo "The table: $demo/table.md, .csv, .json. Where it looked before and after: $demo/before_after.png"
+echo "Accuracy: train_like with squares as in training, decoy_test with random shades, clean_test without squares."
+echo "The table: $demo/table.md, .csv, .json. Attention before and after: $demo/before_after.png"
 echo "Edit by hand: source .venv/bin/activate; python3 src/edit_attention.py --run $demo --edits my_edits.sqlite --split test"
-echo "shows its errors; without --split test, the training images, whose edits Step 2 can learn."
+echo "shows its errors. Without --split test it shows the training images; Step 2 learns from their edits."

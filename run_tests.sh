@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
-# Prepares .venv, then checks style (ruff) and runs every test. Arguments go to pytest.
+# Prepares .venv, then checks style (ruff; for the editor's page oxlint and oxfmt) and runs every test.
+# Arguments go to pytest.
 set -euo pipefail
 source "$(dirname "$0")/scripts/setup_env.sh"
 
 ruff check .
 ruff format --check .
+oxlint src
+oxfmt --check 'src/**/*.js'
 python -m pytest "$@"

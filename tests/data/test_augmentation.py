@@ -6,10 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from sigmoid_vit.data import AttentionMap, BatchTransform
+from sigmoid_vit.data import BatchTransform
 from sigmoid_vit.data.augmentation import FlipCropResize, _boxes, crop_resize
 from sigmoid_vit.errors import UserError
 
@@ -35,9 +34,11 @@ def test_evaluation_is_torchvisions_resize_and_normalize(images, size, interpola
     found = transform(size, interpolation)(images, EVERY)
     resize = v2.Resize(size, v2.InterpolationMode(interpolation), antialias=True)
     grey = resize(images.float()).clamp(0, 255)
-    assert found.dtype == torch.float32 and torch.equal(found, v2.Normalize(MEAN, STD)(grey / 255))
+    assert found.dtype == torch.float32
+    assert torch.equal(found, v2.Normalize(MEAN, STD)(grey / 255))
     low, high = ((torch.tensor(end) - torch.tensor(MEAN)) / torch.tensor(STD) for end in (0.0, 1.0))
-    assert (found >= low[:, None, None] - 1e-6).all() and (found <= high[:, None, None] + 1e-6).all()
+    assert (found >= low[:, None, None] - 1e-6).all()
+    assert (found <= high[:, None, None] + 1e-6).all()
 
 
 def test_training_without_flip_and_crop_is_evaluation(images):
@@ -78,7 +79,10 @@ def test_the_whole_image_as_a_crop_is_evaluation(images):
 @given(draws=st.lists(st.floats(0, 1, width=32), min_size=4, max_size=4), scale=st.floats(0.05, 1))
 def test_crops_have_the_area_drawn_lie_inside_and_keep_the_ratio(draws, scale):
     top, left, height, width = _boxes(torch.tensor([draws]), scale)[0].double().tolist()
-    assert top >= 0 and left >= 0 and top + height <= 1 + 1e-6 and left + width <= 1 + 1e-6
+    assert top >= 0
+    assert left >= 0
+    assert top + height <= 1 + 1e-6
+    assert left + width <= 1 + 1e-6
     assert abs(height * width - (scale + (1 - scale) * draws[0])) < 1e-5
     assert 3 / 4 - 1e-5 <= width / height <= 4 / 3 + 1e-5
 
@@ -115,16 +119,45 @@ def test_bad_settings_are_refused():
         BatchTransform(8, MEAN, STD, train=True)
 
 
-# --- attention maps move with the image
+# --- maps move with the image
+
+
+def some_flips_and_crops(size, interpolation="bilinear"):
+    draw = torch.Generator().manual_seed(3)
+    flip = torch.rand(N, generator=draw) < 0.5
+    return FlipCropResize(size, interpolation, flip, _boxes(torch.rand(N, 4, generator=draw), 0.3))
 
 
 def test_flipping_a_map_twice_is_the_identity():
-    maps = AttentionMap(torch.rand(4, 6, 5))
+    maps = torch.rand(4, 6, 5)
     flip = FlipCropResize((8, 8), "bicubic", flip=torch.tensor([True, False, True, True]))
-    once = flip(maps)
-    assert type(once) is AttentionMap
-    assert torch.equal(once[0], maps[0].flip(-1)) and torch.equal(once[1], maps[1])
-    assert torch.equal(flip(once), maps)
+    once = flip.move_maps(maps)
+    assert torch.equal(once[0], maps[0].flip(-1))
+    assert torch.equal(once[1], maps[1])
+    assert torch.equal(flip.move_maps(once), maps)
+
+
+def test_a_map_of_the_images_size_moves_as_the_image_does():
+    pictures = torch.rand(N, 16, 24, generator=torch.Generator().manual_seed(0))
+    move = some_flips_and_crops((16, 24))
+    moved = move.move_images(pictures[:, None])[:, 0]
+    assert not torch.allclose(moved, pictures, atol=0.2)
+    torch.testing.assert_close(move.move_maps(pictures), moved)
+
+
+def test_maps_of_any_grid_stay_on_it_and_in_range():
+    move = some_flips_and_crops((48, 40), "bicubic")
+    maps = (torch.rand(N, 5, 7, generator=torch.Generator().manual_seed(1)) > 0.5).float()
+    moved = move.move_maps(maps)
+    assert moved.shape == maps.shape
+    assert moved.min() >= 0
+    assert moved.max() <= 1
+    torch.testing.assert_close(move.move_maps(torch.full((N, 5, 7), 0.3)), torch.full((N, 5, 7), 0.3))
+
+
+def test_without_flip_and_crop_a_map_stays_as_it_is():
+    maps = torch.rand(N, 6, 5)
+    assert torch.equal(FlipCropResize((48, 40), "bicubic").move_maps(maps), maps)
 
 
 def test_a_map_follows_a_square_through_flips_and_crops():
@@ -135,50 +168,22 @@ def test_a_map_follows_a_square_through_flips_and_crops():
     images = (255 * squares).to(torch.uint8).repeat_interleave(8, 1).repeat_interleave(8, 2)
     move = transform((pixels, pixels), "bilinear", train=True, crop_scale=0.4)
     x, maps = move.with_maps(images[:, None].expand(-1, 3, -1, -1), EVERY, 1, squares)
-    assert maps.shape == squares.shape and maps.min() >= 0 and maps.max() <= 1
+    assert maps.shape == squares.shape
     shown = x[:, 0] * STD[0] + MEAN[0]  # [N, pixels, pixels], the square in 0..1
-    seen = torch.nn.functional.avg_pool2d(shown[:, None], 8)[:, 0]  # [N, cells, cells]
-    assert (maps - seen).abs().mean() < 0.04 and not torch.allclose(maps, squares, atol=0.2)
-    still = (squares - seen).abs().mean()
-    assert still > 5 * (maps - seen).abs().mean()  # a map left behind would not agree
+    expected = torch.nn.functional.avg_pool2d(shown[:, None], 8)[:, 0]  # [N, cells, cells]
+    error = (maps - expected).abs().mean()
+    assert error < 0.04
+    assert not torch.allclose(maps, squares, atol=0.2)
+    assert (squares - expected).abs().mean() > 5 * error  # a map left behind would not agree
 
 
-STOCK = [
-    v2.RandomHorizontalFlip(1),
-    v2.RandomVerticalFlip(1),
-    v2.Resize((10, 30)),
-    v2.RandomCrop((9, 11)),
-    v2.CenterCrop((9, 30)),  # pads as well
-    v2.RandomResizedCrop((14, 12)),
-    v2.Pad([1, 2, 3, 4]),
-    v2.RandomRotation(40, v2.InterpolationMode.BILINEAR, expand=True),
-    v2.RandomAffine(20, (0.2, 0.2), (0.7, 1.2), interpolation=v2.InterpolationMode.BILINEAR),
-    v2.RandomPerspective(p=1),
-    v2.ElasticTransform(sigma=1.0),
-]
-
-
-@pytest.mark.parametrize("stock", STOCK, ids=lambda stock: type(stock).__name__)
-def test_torchvisions_own_transforms_move_a_map_of_the_images_size(stock):
-    x = torch.rand(1, 16, 24, generator=torch.Generator().manual_seed(0))
-    image, maps, one = stock(tv_tensors.Image(x), AttentionMap(x), AttentionMap(x[0]))
-    assert type(maps) is type(one) is AttentionMap and not torch.equal(image, x)
-    torch.testing.assert_close(maps.as_subclass(torch.Tensor), image.as_subclass(torch.Tensor).clamp(0, 1))
-    assert torch.equal(one, maps[0])
-
-
-def test_what_comes_into_the_image_is_not_edited():
-    everywhere = AttentionMap(torch.ones(2, 4, 4))
-    for grown in (v2.Pad(1, fill=1)(everywhere), v2.Pad(1, padding_mode="reflect")(everywhere)):
-        assert grown.shape == (2, 6, 6) and grown.sum() == everywhere.sum()
-    nearest = v2.Resize((8, 8), v2.InterpolationMode.NEAREST)(AttentionMap(torch.eye(4)))
-    soft = v2.Resize((8, 8))(tv_tensors.Image(torch.eye(4)[None]))[0]
-    assert torch.equal(nearest.as_subclass(torch.Tensor), soft.as_subclass(torch.Tensor))
-
-
-def test_other_tensors_pass_through_and_the_image_is_the_same_with_maps(images):
-    geometry = FlipCropResize((8, 8), "bicubic", flip=torch.ones(N, dtype=torch.bool))
-    labels = torch.arange(N)
-    assert geometry([tv_tensors.Image(images), labels])[1] is labels
+def test_the_image_is_the_same_with_maps(images):
     move = transform(train=True)
     assert torch.equal(move.with_maps(images, EVERY, 0, torch.rand(N, 4, 4))[0], move(images, EVERY, 0))
+
+
+def test_several_maps_move_alike(images):
+    move, maps = transform(train=True), torch.rand(N, 4, 4)
+    _, one, two, opposite = move.with_maps(images, EVERY, 0, maps, maps, 1 - maps)
+    assert torch.equal(one, two)
+    torch.testing.assert_close(one + opposite, torch.ones_like(one))

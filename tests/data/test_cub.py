@@ -4,7 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
-from helpers.cub import CLASSES, FILES, SIZE, TRAIN, cub, cub_2010, cub_2011, seg  # noqa: F401
+from helpers.cub import CLASSES, FILES, TRAIN, seg
 
 from sigmoid_vit.data import load_data
 from sigmoid_vit.errors import UserError
@@ -13,7 +13,8 @@ from sigmoid_vit.errors import UserError
 def test_official_lists_labels_masks_and_boxes(cub):
     name, root, value = cub
     data = load_data(name, root, val_fraction=0)
-    assert data.classes == CLASSES and data.test_parts == ["test"]
+    assert data.classes == CLASSES
+    assert data.test_parts == ["test"]
     assert data.train.ids == [f"images/{file}" for file in TRAIN]
     test = data.test()
     assert sorted(data.train.ids + test.ids) == sorted(f"images/{file}" for file in FILES)
@@ -24,7 +25,8 @@ def test_official_lists_labels_masks_and_boxes(cub):
             assert CLASSES[part.labels[i]] == FILES[k].split("/")[0]
             assert abs(int(pixels[i, 0, 5, 5]) - 10 * k) <= 1
             mask = part.mask(i)
-            assert mask.dtype == np.float32 and np.array_equal(mask, np.float32(value) * seg(k))
+            assert mask.dtype == np.float32
+            assert np.array_equal(mask, np.float32(value) * seg(k))
             assert part.box(i).tolist() == [2 + k, 1, 9 + k, 8]
 
 
@@ -64,7 +66,8 @@ def test_missing_annotations_are_none_and_damaged_ones_named(cub):
         part.mask(1)
     shutil.rmtree(folder)
     part = load_data(name, root, val_fraction=0).train
-    assert part.mask(0) is None and (part.box(0) is None) == (name == "cub200")
+    assert part.mask(0) is None
+    assert (part.box(0) is None) == (name == "cub200")
 
 
 def test_lists_that_disagree_are_refused(cub_2010):

@@ -1,4 +1,4 @@
-"""Decoys on own images: the shade tells the class in training only, and nothing but the square changes."""
+"""Decoys on own images: the shade gives the class in training only, and nothing but the square changes."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,8 @@ def test_a_corner_cell_is_stamped_and_masked():
         result, mask = stamped(pixels, 7, corner, cells=5)  # cells of 3 x 5, rounded
         h, w = round(16 / 5), round(24 / 5)
         top, left = (16 - h) * (rows > 0), (24 - w) * (columns > 0)
-        assert (result[top : top + h, left : left + w] == 7).all() and (mask == 0).sum() == h * w
+        assert (result[top : top + h, left : left + w] == 7).all()
+        assert (mask == 0).sum() == h * w
         assert np.array_equal(result[mask == 255], pixels[mask == 255])
 
 
@@ -41,7 +42,7 @@ def shades(part):
     return np.array(found)
 
 
-def test_the_shade_tells_the_class_in_training_only(folder):
+def test_the_shade_gives_the_class_in_training_only(folder):
     counts = stamp_decoys(folder / "own", folder / "decoys", cells=4)
     assert counts == {"train": 18, "train_clean": 18, "test": 18, "test_train_like": 18, "test_clean": 18}
     data = load_data("folder", folder / "decoys", val_fraction=0)
@@ -49,13 +50,15 @@ def test_the_shade_tells_the_class_in_training_only(folder):
     for part in (data.train, data.test("test_train_like")):
         assert list(shades(part)) == [[255, 142, 30][label] for label in part.labels]
     lying = shades(data.test("test"))
-    assert (lying != shades(data.test("test_train_like"))).any() and set(lying) <= {255, 142, 30}
+    assert (lying != shades(data.test("test_train_like"))).any()
+    assert set(lying) <= {255, 142, 30}
     assert set(shades(data.test("test_clean"))) == {None}
     masks = sorted((folder / "decoys/masks/train").rglob("*.png"))
     assert [p.relative_to(folder / "decoys/masks").as_posix() for p in masks] == data.train.ids
     for mask, image in zip(masks, data.train.paths, strict=True):
         hidden = np.asarray(Image.open(mask)) == 0
-        assert hidden.sum() == 16 and len(np.unique(np.asarray(Image.open(image))[hidden])) == 1
+        assert hidden.sum() == 16
+        assert len(np.unique(np.asarray(Image.open(image))[hidden])) == 1
         clean = folder / "decoys/train_clean" / image.relative_to(folder / "decoys/train")
         assert np.array_equal(np.asarray(Image.open(image))[~hidden], np.asarray(Image.open(clean))[~hidden])
 
@@ -63,7 +66,8 @@ def test_the_shade_tells_the_class_in_training_only(folder):
 def test_the_upper_bound_trains_without_squares(folder):
     stamp_decoys(folder / "own", folder / "decoys", cells=4)
     clean = load_data("folder", folder / "decoys", val_fraction=0, train="train_clean")
-    assert set(shades(clean.train)) == {None} and len(clean.test()) == 18
+    assert set(shades(clean.train)) == {None}
+    assert len(clean.test()) == 18
     with pytest.raises(UserError, match="train_dirty to train on"):
         load_data("folder", folder / "decoys", train="train_dirty")
     with pytest.raises(UserError, match=r"no option decoys=False; its options: train=\(str\)"):

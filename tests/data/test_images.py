@@ -66,7 +66,8 @@ def test_16_bit_greyscale_is_scaled_not_clipped(tmp_path, name, dtype):
 def test_every_mode_becomes_rgb(tmp_path, image, name, expected):
     image.save(tmp_path / name, **({"lossless": True} if name.endswith("webp") else {}))
     found = pixels(tmp_path / name)
-    assert found.shape == (8, 32, 3) and (expected is None or np.array_equal(found, expected))
+    assert found.shape == (8, 32, 3)
+    assert expected is None or np.array_equal(found, expected)
 
 
 def test_palette_with_transparency_and_cmyk_jpeg_and_camera_jpeg(tmp_path):

@@ -7,26 +7,32 @@ from urllib.parse import quote
 import anyio
 import numpy as np
 import pytest
-from helpers.editing import BINARY, JSON, OWN, editor_page, editor_session  # noqa: F401
+from helpers.editing import BINARY, JSON, OWN, Page, app_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.requests import Request
 
 from sigmoid_vit import AttentionEdit
-from sigmoid_vit.editor import changing, parameters, security
-from sigmoid_vit.editor.answers import Refused
+from sigmoid_vit.editor import api_post, request_fields, security
+from sigmoid_vit.editor.responses import Refused
 
 CHANGES = ("edit", "delete", "restore", "accept", "skip")
 
 
 @pytest.fixture
+def page(session):
+    """A fresh app on a session that all tests of this module share."""
+    return Page(app_of(session), raise_server_exceptions=False)
+
+
+@pytest.fixture
 def refused(page):
-    """Checks that an answer is a refusal of one sentence; at the end, that nothing was stored."""
+    """Checks that an response is a refusal of one sentence; at the end, that nothing was stored."""
     before = page.session.edits.store.history()
 
-    def check(answer, status=400):
-        assert answer.status_code == status, answer.text
-        assert re.fullmatch(r"[^\n/]{10,200}", answer.json()["error"])
+    def check(response, status=400):
+        assert response.status_code == status, response.text
+        assert re.fullmatch(r"[^\n/]{10,200}", response.json()["error"])
 
     yield check
     assert page.session.edits.store.history() == before
@@ -48,7 +54,7 @@ def test_too_large_a_body_is_refused_before_it_is_read(page, refused, monkeypatc
     for name in (*CHANGES, "predict"):
         refused(stream(name), 413)  # its length is not announced
         refused(page.change(f"images/9/{name}", b"x" * 4097), 413)
-    monkeypatch.setattr(changing, "read_body", lambda request, limit: security.read_body(request, 10**12))
+    monkeypatch.setattr(api_post, "read_body", lambda request, limit: security.read_body(request, 10**12))
     assert stream("edit").status_code == page.change("images/9/edit", b"x" * 4097).status_code == 400
 
 
@@ -104,14 +110,14 @@ def test_only_exact_grids_of_finite_values_are_taken(page, refused, monkeypatch)
         value = np.frombuffer(body, "<f4", 36).reshape(grid).copy()
         return value, np.frombuffer(body, np.uint8, 36, offset=144).reshape(grid).astype(bool)
 
-    def predicted(bodies):
+    def statuses(bodies):
         return {page.post("images/9/predict", body).status_code for body in bodies}
 
-    monkeypatch.setattr(parameters, "grid_of", unchecked)
-    assert predicted([page.body() + b"\0"]) == predicted(masks) == {200}
-    assert predicted(values) == {400}  # they are looked at twice
+    monkeypatch.setattr(request_fields, "grid_of", unchecked)
+    assert statuses([page.body() + b"\0"]) == statuses(masks) == {200}
+    assert statuses(values) == {400}  # they are checked twice
     monkeypatch.setattr(AttentionEdit, "__post_init__", lambda self: None)
-    assert 400 not in predicted(values)
+    assert 400 not in statuses(values)
 
 
 @pytest.mark.parametrize(
@@ -199,11 +205,11 @@ METHODS = ("GET", "POST", "POST", "POST", "PUT", "DELETE", "HEAD", "OPTIONS")
     body=st.binary(max_size=400) | st.just(b"\0" * 180) | st.just(b'{"reason": "x"}'),
     kind=st.sampled_from([BINARY, JSON, "text/plain"]),
 )
-def test_whatever_comes_is_answered(page, method, path, params, body, kind):
+def test_whatever_comes_gets_a_response(page, method, path, params, body, kind):
     """Never 5xx, and every refusal is JSON of one sentence that names no path of the machine."""
     headers = {"Origin": OWN, "Content-Type": kind}
-    answer = page.http.request(method, f"/api/{path}", params=params, content=body, headers=headers)
-    assert answer.status_code < 500
-    if answer.status_code >= 400 and method != "HEAD":
-        assert re.fullmatch(r"[^\n]+", answer.json()["error"])
-        assert str(page.session.edits.store.path.parent) not in answer.text
+    response = page.http.request(method, f"/api/{path}", params=params, content=body, headers=headers)
+    assert response.status_code < 500
+    if response.status_code >= 400 and method != "HEAD":
+        assert re.fullmatch(r"[^\n]+", response.json()["error"])
+        assert str(page.session.edits.store.path.parent) not in response.text

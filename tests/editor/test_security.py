@@ -7,15 +7,15 @@ import urllib.request
 from contextlib import suppress
 
 import pytest
-from helpers.editing import BINARY, OWN, Page, app_of, editor_page, editor_session, make_run, open_page  # noqa: F401
+from helpers.editing import BINARY, OWN, Page, app_of, make_run
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from sigmoid_vit.editor import api_post, security
 from sigmoid_vit.editor import app as app_module
-from sigmoid_vit.editor import changing, security
-from sigmoid_vit.editor.answers import Answer, refusal
-from sigmoid_vit.editor.security import Policy, RequireOwnPage, RequireToken, allowed_hosts
+from sigmoid_vit.editor.responses import AsciiJson, refusal
+from sigmoid_vit.editor.security import Policy, RequireKnownHost, RequireOwnPage, RequireToken, allowed_hosts
 from sigmoid_vit.editor.server import Server
 from sigmoid_vit.editor.session import EditorOptions
 from sigmoid_vit.edits.store import EditStore
@@ -33,6 +33,12 @@ IMAGE = ("", "/edit", "/picture", "/thumbnail", "/attention", "/attention?view=r
 READ = ("session", "queue", "export", *(f"images/0{what}" for what in IMAGE))
 CHANGES = ("edit", "delete", "restore", "accept", "skip")
 POSTS = (*CHANGES, "predict")
+
+
+@pytest.fixture
+def page(session):
+    """A fresh app on a session that all tests of this module share."""
+    return Page(app_of(session), raise_server_exceptions=False)
 
 
 def revisions(page):
@@ -61,7 +67,7 @@ def test_only_known_hosts_are_served_static_files_included(page, path, monkeypat
         assert with_host(page, path, host) == 403, host
     for host in ("127.0.0.1:8765", "localhost:8765", "LOCALHOST:8765", "[::1]:8765"):
         assert with_host(page, path, host) == page.http.get(path).status_code != 403
-    monkeypatch.setattr(Guard, "_is_known", lambda self, hosts: True)
+    monkeypatch.setattr(RequireKnownHost, "_is_known", lambda self, hosts: True)
     assert with_host(page, path, "evil.example") != 403
 
 
@@ -70,7 +76,7 @@ def test_two_host_headers_are_refused(page, monkeypatch):
         return page.http.get("/", headers=[("Host", "127.0.0.1:8765"), ("Host", "evil.example")]).status_code
 
     assert ask() == 403
-    monkeypatch.setattr(Guard, "_is_known", lambda self, hosts: True)
+    monkeypatch.setattr(RequireKnownHost, "_is_known", lambda self, hosts: True)
     assert ask() == 200
 
 
@@ -115,9 +121,11 @@ def test_a_change_without_token_stores_nothing(page, monkeypatch):
         return client.post("/api/images/9/edit", **request).status_code
 
     before = revisions(page)
-    assert change() == 401 and revisions(page) == before
+    assert change() == 401
+    assert revisions(page) == before
     monkeypatch.setattr(RequireToken, "_is_held", lambda self, given: True)
-    assert change() == 200 and revisions(page) == before + 1
+    assert change() == 200
+    assert revisions(page) == before + 1
 
 
 def test_the_token_is_compared_in_constant_time(page, monkeypatch):
@@ -132,7 +140,8 @@ def test_the_token_is_compared_in_constant_time(page, monkeypatch):
     assert compared == [(b"Bearer wrong", b"Bearer secret")]
     compared.clear()
     monkeypatch.setattr(RequireToken, "_is_held", lambda self, given: given.encode() == self.expected)
-    assert with_token(page, "Bearer wrong") == 401 and not compared  # an ordinary comparison would be seen
+    assert with_token(page, "Bearer wrong") == 401
+    assert not compared  # an ordinary comparison would be seen
 
 
 def test_every_start_has_a_token_of_its_own():
@@ -187,8 +196,8 @@ def test_no_form_changes_anything(page, name, monkeypatch):
 def cors_headers(app):
     asked = {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}
     client = TestClient(app, base_url=OWN, headers=asked)
-    answers = [client.request(method, path) for method in ("GET", "OPTIONS", "POST") for path in EVERYWHERE]
-    return [name for answer in answers for name in answer.headers if name.startswith("access-control-")]
+    responses = [client.request(method, path) for method in ("GET", "OPTIONS", "POST") for path in EVERYWHERE]
+    return [name for response in responses for name in response.headers if name.startswith("access-control-")]
 
 
 def test_no_other_site_may_read(page):
@@ -206,8 +215,8 @@ def changed_without_post(page):
         for method in ("GET", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH"):
             before, headers = revisions(page), {"Origin": OWN, "Content-Type": BINARY}
             request = dict(params=good_parameters(page), content=page.body(), headers=headers)
-            answer = page.http.request(method, f"/api/{path}", **request)
-            assert answer.status_code in (200, 400, 404, 405)
+            response = page.http.request(method, f"/api/{path}", **request)
+            assert response.status_code in (200, 400, 404, 405)
             if revisions(page) != before:
                 changed.append((method, path))
     return changed
@@ -215,12 +224,12 @@ def changed_without_post(page):
 
 def test_nothing_changes_by_reading(session, page, monkeypatch):
     assert changed_without_post(page) == []
-    any_method = [Route(r.path, r.endpoint, methods=["GET", "POST"]) for r in changing.routes()]
-    monkeypatch.setattr(app_module.changing, "routes", lambda: any_method)
+    any_method = [Route(r.path, r.endpoint, methods=["GET", "POST"]) for r in api_post.routes()]
+    monkeypatch.setattr(app_module.api_post, "routes", lambda: any_method)
     assert ("GET", "images/9/restore") in changed_without_post(Page(app_of(session)))
 
 
-# ---------------------------------------------------------------- the headers of every answer
+# ---------------------------------------------------------------- the headers of every response
 
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -232,7 +241,7 @@ HEADERS = {
 }
 
 
-def all_kinds_of_answers(page):
+def all_kinds_of_responses(page):
     yield from (page.http.get(path) for path in EVERYWHERE)
     yield from (page.get(path) for path in READ)
     yield page.http.get("/", headers={"Host": "evil.example"})
@@ -243,12 +252,13 @@ def all_kinds_of_answers(page):
     yield page.http.put("/")
 
 
-def test_every_answer_carries_the_headers(session, page, monkeypatch):
+def test_every_response_carries_the_headers(session, page, monkeypatch):
     seen = set()
-    for answer in all_kinds_of_answers(page):
-        seen.add(answer.status_code)
-        assert {name: answer.headers.get(name) for name in HEADERS} == HEADERS
-        assert "server" not in answer.headers and "set-cookie" not in answer.headers
+    for response in all_kinds_of_responses(page):
+        seen.add(response.status_code)
+        assert {name: response.headers.get(name) for name in HEADERS} == HEADERS
+        assert "server" not in response.headers
+        assert "set-cookie" not in response.headers
     assert seen == {200, 401, 403, 404, 405, 409, 413}
     monkeypatch.setattr(Policy, "headers", lambda self: {})
     assert not HEADERS.keys() & Page(app_of(session)).get("session").headers.keys()
@@ -261,10 +271,10 @@ def test_who_may_frame_the_page_is_said_by_the_policy(session):
     assert csp.endswith("; frame-ancestors 'self' http://127.0.0.1:*")
 
 
-# ---------------------------------------------------------------- nothing is told that should not be
+# ---------------------------------------------------------------- nothing is sent that should not be
 
 
-def test_unexpected_errors_are_told_to_the_terminal_only(page, monkeypatch, capsys):
+def test_unexpected_errors_go_to_the_terminal_only(page, monkeypatch, capsys):
     def fail(*_):
         raise RuntimeError("/home/somebody/secret is broken")
 
@@ -272,36 +282,40 @@ def test_unexpected_errors_are_told_to_the_terminal_only(page, monkeypatch, caps
         await self.app(scope, receive, send)
 
     monkeypatch.setattr(page.session.queue, "page", fail)
-    answer = page.get("queue")
-    assert answer.status_code == 500 and answer.headers["x-content-type-options"] == "nosniff"
-    assert answer.json() == {"error": "something went wrong in the server; its terminal says what"}
+    response = page.get("queue")
+    assert response.status_code == 500
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert response.json() == {"error": "something went wrong in the server; its terminal says what"}
     assert "/home/somebody/secret" in capsys.readouterr().err
     assert page.get("session").status_code == 200
-    monkeypatch.setattr(Guard, "__call__", unguarded)
+    monkeypatch.setattr(RequireKnownHost, "__call__", unguarded)
     page.http.app.debug = True
     page.http.app.middleware_stack = None  # built anew
     assert "/home/somebody/secret" in page.get("queue").text
 
 
-def test_what_the_disk_reports_is_told_without_its_path(page, tmp_path, monkeypatch, capsys):
+def test_what_the_disk_reports_is_sent_without_its_path(page, tmp_path, monkeypatch, capsys):
     store, path = page.session.edits.store, str(page.session.edits.store.path)
     with EditStore(tmp_path / "closed.sqlite") as closed:
         pass
     monkeypatch.setattr(store, "_db", closed._db)
-    answer = page.save(9)
-    assert answer.status_code == 507 and "NOT SAVED" in answer.json()["error"]
-    assert path not in answer.text and path in capsys.readouterr().err
+    response = page.save(9)
+    assert response.status_code == 507
+    assert "NOT SAVED" in response.json()["error"]
+    assert path not in response.text
+    assert path in capsys.readouterr().err
     monkeypatch.setattr(app_module, "_user_error", lambda request, error: refusal(400, str(error)))
     assert path in Page(app_of(page.session)).save(9).text
 
 
 def test_names_travel_as_json_whatever_they_hold():
     hostile = ["<script>alert(1)</script>", "\u2028\u2029", "\udcff", "森", '"}', "\x00"]
-    answer = Answer({"classes": hostile})
-    assert answer.body.isascii() and json.loads(answer.body) == {"classes": hostile}
-    assert answer.headers["content-type"] == "application/json"
+    response = AsciiJson({"classes": hostile})
+    assert response.body.isascii()
+    assert json.loads(response.body) == {"classes": hostile}
+    assert response.headers["content-type"] == "application/json"
     with pytest.raises(ValueError):
-        Answer({"p": float("nan")})
+        AsciiJson({"p": float("nan")})
 
 
 def test_no_request_goes_out(page, monkeypatch):
@@ -318,7 +332,7 @@ def test_no_request_goes_out(page, monkeypatch):
     assert reached != []  # it would have been seen
 
 
-def test_it_listens_on_this_computer_only_unless_told(tmp_path):
+def test_it_listens_on_this_computer_only_by_default(tmp_path):
     run = make_run(tmp_path)
     for host, bound in ((None, "127.0.0.1"), ("0.0.0.0", "0.0.0.0"), ("127.0.0.2", "127.0.0.2")):
         options = {"host": host} if host else {}
@@ -326,11 +340,13 @@ def test_it_listens_on_this_computer_only_unless_told(tmp_path):
         try:
             assert server.listener.getsockname()[0] == bound
             client = TestClient(server.config.app, base_url=server.address)
-            assert client.get("/").status_code == 200 and client.get("/api/session").status_code == 401
+            assert client.get("/").status_code == 200
+            assert client.get("/api/session").status_code == 401
             known = {"Authorization": f"Bearer {server.policy.token}"}
             assert client.get("/api/session", headers=known).status_code == 200
             assert client.get("/", headers={"Host": "evil.example"}).status_code == 403
-            assert not server.config.server_header and not server.config.proxy_headers
+            assert not server.config.server_header
+            assert not server.config.proxy_headers
         finally:
             server.listener.close()
             server.session.close()

@@ -19,12 +19,12 @@ from sigmoid_vit.edits.store import EditStore, StoredEdit
 from sigmoid_vit.files import sha256
 
 ROOT = Path(__file__).parents[2]
-STATIC = ROOT / "src/sigmoid_vit/editor/page"
+PAGE = ROOT / "src/sigmoid_vit/editor/page"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
 HOSTILE = "<img src=x onerror=alert(1)>"
-BIRD = "鳥 & <b>bird"  # the true class of every image that a test edits; the network sees the other one
+BIRD = "鳥 & <b>bird"  # the true class of every image that a test edits; the network predicts the other one
 HOSTILE_FILE = '000 "><svg onload=alert(2)>.png'
 SQUARE = (0, 0)  # the cell that tells the class in train and lies in test
 GRID = 6
@@ -35,13 +35,16 @@ TRAINING = (
 )
 
 
+def find_browser() -> str:
+    """Chromium as the system has it (setup_env.sh installs Debian's), or the test is skipped."""
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    return path or pytest.skip("skipped: no browser")
+
+
 @contextmanager
 def open_browser() -> Iterator:
-    """Chromium as the system has it (setup_env.sh installs Debian's), or the test is skipped."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="skipped: no browser")
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        pytest.skip("skipped: no browser")
+    path = find_browser()
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser
@@ -80,7 +83,7 @@ class Editor:
         self.process.wait()
 
 
-def make_images(root):
+def make_square_images(root):
     """Two classes of noise, of which the first has a white square in the corner; in test both have it."""
     random = np.random.RandomState(0)
     for part, n in (("train", 300), ("val", 20), ("test", 100)):
@@ -96,7 +99,7 @@ def make_images(root):
     (root / "test" / BIRD / "000.png").rename(root / "test" / BIRD / HOSTILE_FILE)
 
 
-def predicted_edit(data, name):
+def propagated_edit(data, name):
     """What propagation stores: the square's cell at 0."""
     image_id = f"test/{BIRD}/{name}"
     value, edited = np.zeros((GRID, GRID), np.float32), np.zeros((GRID, GRID), bool)

@@ -1,4 +1,4 @@
-"""CUB-200-2010 and CUB-200-2011 as small copies of the published layouts; a module that imports the fixtures has them."""
+"""CUB-200-2010 and CUB-200-2011 as small copies of the published layouts."""
 
 import numpy as np
 import pytest

@@ -2,27 +2,33 @@
 
 import json
 import secrets
+import time
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
+from helpers.reference import TINY, tiny_model
 from PIL import Image
 from starlette.testclient import TestClient
+from torch import nn
 
 from sigmoid_vit.data import load_data
 from sigmoid_vit.editor import EditorOptions
 from sigmoid_vit.editor.app import create_app
 from sigmoid_vit.editor.security import Policy, allowed_hosts
 from sigmoid_vit.editor.session import Session
+from sigmoid_vit.edits.store import StoredEdit
 from sigmoid_vit.model.checkpoints import save_checkpoint
 from sigmoid_vit.runs.command_line import SettingsParser
 from sigmoid_vit.runs.folder import Run
-from sigmoid_vit.runs.network import build_model
+from sigmoid_vit.runs.network import Network, build_model
 
 PORT = 8765
 OWN = f"http://127.0.0.1:{PORT}"
 BINARY, JSON = "application/octet-stream", "application/json"
+HOSTILE = "<img src=x onerror=alert(1)>"
+SMALL = ("--img_size", "32", "--model_name", "vit_tiny_patch16_224", "--pretrained", "false")
+SMALL += ("--model_kwargs", "patch_size=8", "embed_dim=24", "depth=2", "num_heads=2")
 
 
 def make_run(folder, *args):
@@ -32,7 +38,7 @@ def make_run(folder, *args):
     data = load_data(settings.dataset, settings.dataset_path, settings.val_fraction, settings.seed)
     torch.manual_seed(0)
     model = build_model(settings, len(data.classes))
-    with torch.no_grad():  # attention and answers far from uniform
+    with torch.no_grad():  # attention and predictions far from uniform
         for block in model.blocks:
             block.attn.qkv.weight.mul_(15)
         model.head.weight.normal_()
@@ -40,6 +46,14 @@ def make_run(folder, *args):
     run.create(settings, classes=list(data.classes))
     save_checkpoint(run.best, {"model": model.state_dict()})
     return run
+
+
+def a_network(**kwargs):
+    """A tiny network of 5 classes with random weights; its input is 32 pixels, its grid 4 x 4."""
+    model = tiny_model(**kwargs)
+    nn.init.normal_(model.head.weight)
+    settings = SettingsParser("").parse_settings(["--dataset", "folder", "--img_size", str(TINY["img_size"])])
+    return Network(model, settings, classes=list("abcde"))
 
 
 def make_images(folder, sizes, classes=("a", "b"), parts=("train", "val"), suffix=".png"):
@@ -104,20 +118,28 @@ def open_page(run, edits, **options):
     return Page(app_of(Session(EditorOptions(str(run.folder), str(edits), **options))))
 
 
-# Fixtures for the modules that import them. Their names differ from those that the tests ask for, so that an
-# argument of a test does not hide an import.
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
-@pytest.fixture(name="session", scope="module")
-def editor_session(tmp_path_factory):
-    """The session of an editor that runs already, with an edit of image 0."""
-    folder = tmp_path_factory.mktemp("editor")
-    with open_page(make_run(folder), folder / "edits.sqlite", split="val") as page:
-        page.save(0)
-        yield page.session
+def all_predicted(page):
+    """Wait until the queue changes no more by itself."""
+    wait_for(lambda: page.get("queue").json()["ready"] == 1)
 
 
-@pytest.fixture(name="page")
-def editor_page(session):
-    """A fresh app on that session."""
-    return Page(app_of(session), raise_server_exceptions=False)
+def items(page, **params):
+    response = page.get("queue", **params)
+    assert response.status_code == 200
+    return response.json()["items"]
+
+
+def stored_edit(page, k, author="mika", cells=((0, 0),), **changes):
+    """An edit as another program puts it into the store before the editor is opened."""
+    value, edited = np.zeros(page.grid, np.float32), np.zeros(page.grid, bool)
+    for cell in cells:
+        edited[cell] = True
+    part = page.session.part
+    return StoredEdit(part.ids[k], part.sha256(k), value, edited, author, **changes)

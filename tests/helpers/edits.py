@@ -1,13 +1,26 @@
-"""Any edit that a store may hold, for property-based tests."""
+"""Edits for a store: a plain one, a store full of them, and any edit that a store may hold."""
 
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from sigmoid_vit.edits.store import StoredEdit
+from sigmoid_vit.edits.store import EditStore, StoredEdit
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 INDICES = st.lists(st.integers(-12, 11), max_size=3)
+
+
+def an_edit(image_id="train/1", fill=0.5, author="mika", **changes):
+    value = np.full((3, 2), fill, np.float32)
+    return StoredEdit(image_id, "0" * 64, value, value > 0, author, **changes)
+
+
+def filled_store(path):
+    """Write a store with twelve revisions of four images; its path."""
+    with EditStore(path) as store:
+        for i in range(12):
+            store.save(an_edit(f"train/{i % 4}", i / 20))
+    return path
 
 
 @st.composite

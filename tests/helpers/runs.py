@@ -5,8 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
+
+from sigmoid_vit.model.checkpoints import save_checkpoint
 from sigmoid_vit.runs.command_line import SettingsParser
-from sigmoid_vit.runs.folder import Run
+from sigmoid_vit.runs.folder import Run, open_data
+from sigmoid_vit.runs.network import build_model
 from sigmoid_vit.training.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]
@@ -23,6 +27,16 @@ def train(folder, *args):
     trainer.prepare()
     trainer.fit()
     return Run(Path(folder) / "run")
+
+
+def untrained_run(folder, *args):
+    """A run's folder as training leaves it, with random weights in best.pt."""
+    s = settings(folder, *args)
+    run, classes = Run.open(s), list(open_data(s).classes)
+    run.create(s, classes=classes)
+    torch.manual_seed(0)
+    save_checkpoint(run.best, {"model": build_model(s, len(classes)).state_dict(), "epoch": 1})
+    return run
 
 
 def curve(run):

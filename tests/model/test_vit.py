@@ -7,12 +7,9 @@ import pytest
 import timm
 import torch
 from helpers.reference import TINY, materialised, random_edit, stock, tiny_model
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 
 from sigmoid_vit import AttentionEdit, SigmoidAttention, UserError, create_model
-from sigmoid_vit.model.attention import AttentionRequest
 
 SMALL = dict(depth=2, num_classes=7)
 MODELS = {
@@ -191,7 +188,8 @@ def test_edited_logits_get_no_gradient(queries):
     model(torch.randn(1, 3, 32, 32), edit=edit).sum().backward()
     size = keys[0].grad[0, :, 1:].norm(dim=-1)  # [H, patches]
     edited = edit.edited[0].flatten()
-    assert (size[:, edited] == 0).all() and (size[:, ~edited] > 0).all()
+    assert (size[:, edited] == 0).all()
+    assert (size[:, ~edited] > 0).all()
 
 
 @pytest.mark.parametrize("queries", ["cls", "all"])
@@ -210,14 +208,15 @@ def test_edit_moves_only_what_it_names(queries):
     assert not torch.equal(plain[0], changed[0])
 
     def tokens_after_layer_1(edit):
-        seen = []
-        handle = model.blocks[1].register_forward_hook(lambda block, args, out: seen.append(out))
+        kept = []
+        handle = model.blocks[1].register_forward_hook(lambda block, args, out: kept.append(out))
         model.forward_with_attention(images, edit=edit)
         handle.remove()
-        return seen[0]
+        return kept[0]
 
     moved = (tokens_after_layer_1(None) != tokens_after_layer_1(edit)).any(-1)  # [B, N]
-    assert moved[0, 0] and not moved[1].any()
+    assert moved[0, 0]
+    assert not moved[1].any()
     assert moved[0, 1:].all() if queries == "all" else not moved[0, 1:].any()
 
 
@@ -256,36 +255,6 @@ def test_zero_removes_and_one_dominates():
         edit = AttentionEdit(torch.full((1, 4, 4), value), edited, layers="last")
         row = materialised(model, torch.randn(1, 3, 32, 32), edit)[2][2][0, 0, 0]
         assert low <= row[1 + 6] / (row[1] if value == 0 else 1) <= high
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    value=st.floats(0, 1),
-    share=st.floats(0, 1),
-    scale=st.sampled_from([0.0, 1.0, 60.0, 5e3]),
-    dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float16]),
-    queries=st.sampled_from(["cls", "all"]),
-    autocast=st.booleans(),
-    seed=st.integers(0, 5),
-)
-def test_always_finite(value, share, scale, dtype, queries, autocast, seed):
-    """Every value, dtype and logit (up to +-1e4 and beyond): outputs, rows and gradients are finite."""
-    torch.manual_seed(seed)
-    attn = SigmoidAttention(16, num_heads=2, qkv_bias=True)
-    with torch.no_grad():
-        attn.qkv.weight[:32].normal_().mul_(scale**0.5)
-    attn = attn if autocast else attn.to(dtype)
-    x = torch.randn(1, 10, 16, dtype=torch.float32 if autocast else dtype, requires_grad=True)
-    edit = AttentionEdit(torch.full((1, 3, 3), value), torch.rand(1, 3, 3) < share, queries=queries)
-    request = AttentionRequest(edit.over_keys(1, (3, 3), 2, 1, x.device), record=slice(None))
-    with torch.autocast("cpu", dtype if dtype != torch.float32 else torch.bfloat16, enabled=autocast):
-        out = attn(x, attn_mask=request)
-    out.float().square().mean().backward()
-    if scale == 5e3 and dtype == torch.float32:
-        assert request.logits.abs().max() > 1e4
-    assert request.logits.dtype == torch.float32
-    for t in (out, request.logits, x.grad, attn.qkv.weight.grad, attn.proj.weight.grad):
-        assert torch.isfinite(t).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -355,7 +324,8 @@ def test_no_tensor_of_n_by_n_is_kept_for_an_edit(queries):
     N, saved = 145, []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t.shape) or t, lambda t: t):
         model(images, edit=random_edit(1, (12, 12), queries=queries))
-    assert saved and not [s for s in saved if len(s) >= 2 and s[-1] == N and s[-2] == N]
+    assert saved
+    assert not [s for s in saved if len(s) >= 2 and s[-1] == N and s[-2] == N]
 
 
 def test_layers_and_rows_of_forward_with_attention():
@@ -363,7 +333,8 @@ def test_layers_and_rows_of_forward_with_attention():
     everything = model.forward_with_attention(images, layers="all", queries="all")[1]
     assert {i: tuple(a.shape) for i, a in everything.items()} == dict.fromkeys(range(3), (2, 2, 18, 18))
     last = model.forward_with_attention(images)[1]
-    assert list(last) == [2] and last[2].shape == (2, 2, 1, 18)
+    assert list(last) == [2]
+    assert last[2].shape == (2, 2, 1, 18)
     torch.testing.assert_close(last[2], everything[2][:, :, :1])
     some = model.forward_with_attention(images, layers=[0, -1], queries=[5, 0])[1]
     assert list(some) == [0, 2]
@@ -373,31 +344,6 @@ def test_layers_and_rows_of_forward_with_attention():
 # ---------------------------------------------------------------- bad input
 
 ok, mask = torch.full((2, 4, 4), 0.5), torch.ones(2, 4, 4, dtype=torch.bool)
-
-
-@pytest.mark.parametrize(
-    "make, says",
-    [
-        (lambda: AttentionEdit(ok + 1, mask), r"value 1\.5.*\[0, 1\]"),
-        (lambda: AttentionEdit(ok - 0.6, mask), r"value -0\.1.*\[0, 1\]"),
-        (lambda: AttentionEdit(ok * float("nan"), mask), "value nan"),
-        (lambda: AttentionEdit(mask, mask), "float tensor, not a torch.bool"),
-        (lambda: AttentionEdit(ok, ok), "bool tensor, not a torch.float32"),
-        (lambda: AttentionEdit(ok.numpy(), mask), "float tensor, not ndarray"),
-        (lambda: AttentionEdit(ok[0], mask[0]), r"\[4, 4\].*\[B, gh, gw\]"),
-        (lambda: AttentionEdit(ok, mask[:1]), r"\[1, 4, 4\].*\[2, 4, 4\]"),
-        (lambda: AttentionEdit(ok, mask, queries="patches"), "'patches'.*cls.*all"),
-        (lambda: AttentionEdit(ok, mask, heads=1), "heads must be None or a sequence"),
-        (lambda: AttentionEdit(ok, mask, heads=[0.5]), r"heads must be .*\[0\.5\]"),
-        (lambda: AttentionEdit(ok, mask, layers="first"), "layers must be .*last.*all.*'first'"),
-        (lambda: AttentionEdit(ok, mask, layers=None), "layers must be .*None"),
-        (lambda: AttentionEdit(ok, mask, layers=[1.0]), r"layers must be .*\[1\.0\]"),
-        (lambda: AttentionEdit(ok, mask, layers=True), "layers must be .*True"),
-    ],
-)
-def test_bad_edits_are_refused(make, says):
-    with pytest.raises(UserError, match=says):
-        make()
 
 
 @pytest.mark.parametrize(
@@ -448,24 +394,3 @@ def test_indices_are_of_any_integer_type(one):
 
 
 # ---------------------------------------------------------------- edits on another grid
-
-
-def test_resize_keeps_constants_and_places():
-    value, edited = torch.zeros(1, 4, 4), torch.zeros(1, 4, 4, dtype=torch.bool)
-    value[0, :2, :2], edited[0, :2, :2] = 0.9, True
-    big = AttentionEdit(value, edited).resize((8, 8))
-    assert big.edited[0, :4, :4].all() and big.edited.sum() == 16
-    torch.testing.assert_close(big.value[big.edited], torch.full((16,), 0.9))
-    back = big.resize((4, 4))
-    assert torch.equal(back.edited, edited)
-    torch.testing.assert_close(back.value[edited], value[edited])
-
-
-@settings(max_examples=30, deadline=None)
-@given(gh=st.integers(1, 20), gw=st.integers(1, 20), seed=st.integers(0, 9))
-def test_resize_stays_in_range(gh, gw, seed):
-    edit = random_edit(seed=seed).resize((gh, gw))
-    assert edit.grid == (gh, gw) and edit.value.min() >= 0 and edit.value.max() <= 1
-    everywhere = AttentionEdit(ok, mask).resize((gh, gw))
-    assert everywhere.edited.all()
-    torch.testing.assert_close(everywhere.value, torch.full((2, gh, gw), 0.5))

@@ -3,12 +3,9 @@
 import csv
 import json
 import statistics
-import sys
-from importlib.machinery import PathFinder
-from pathlib import Path
 
 import pytest
-from helpers.runs import ROOT, settings
+from helpers.runs import settings
 
 from sigmoid_vit import UserError
 from sigmoid_vit.runs.command_line import SettingsParser
@@ -25,7 +22,8 @@ def metrics_of(folder, split, top1, default=False):
 
 def test_mean_and_sd_on_paper():
     figures = summary({"a": [1.0, 2.0, 4.5], "b": [0.25]})
-    assert figures["a"]["mean"] == 2.5 and figures["a"]["n"] == 3
+    assert figures["a"]["mean"] == 2.5
+    assert figures["a"]["n"] == 3
     assert figures["a"]["sd"] == pytest.approx(((1.5**2 + 0.5**2 + 2**2) / 2) ** 0.5)
     assert figures["b"] == {"mean": 0.25, "sd": None, "n": 1}
     assert "| row | 2.5000 ± 1.8028 | 3 |" in table_text({"row": {"a": [1.0, 2.0, 4.5]}})
@@ -46,12 +44,12 @@ def test_a_table_of_evaluated_runs(tmp_path):
     assert means["full"] == pytest.approx({"decoy": 0.6, "clean": 0.12, "mpp": 0.3})
     assert means["one"] == pytest.approx({"decoy": 0.1, "clean": 0.2, "mpp": 0.05})
     assert report == (tmp_path / "out/table.md").read_text()
-    assert "0.6000 ± 0.1414" in report and str(tmp_path / "full_s1") in report
+    assert "0.6000 ± 0.1414" in report
+    assert str(tmp_path / "full_s1") in report
     with (tmp_path / "out/table.csv").open() as file:
         lines = list(csv.DictReader(file))
-    assert len(lines) == 9 and {line["run"] for line in lines if line["row"] == "one"} == {
-        str(tmp_path / "one")
-    }
+    assert len(lines) == 9
+    assert {line["run"] for line in lines if line["row"] == "one"} == {str(tmp_path / "one")}
 
 
 def test_what_a_table_lacks_is_named(tmp_path):
@@ -119,10 +117,3 @@ def test_seeds_fill_paths_and_are_checked(tmp_path):
     for twice in ("0,00", "1,2,1"):
         with pytest.raises(UserError, match="names a seed twice"):
             runs(tmp_path, "--seeds", twice)
-
-
-def test_no_script_hides_a_package():
-    """A script's folder comes first on the path: src/tqdm.py would be imported in place of tqdm."""
-    elsewhere = [folder for folder in sys.path if Path(folder).resolve() != ROOT / "src"]
-    for script in (ROOT / "src").glob("*.py"):
-        assert PathFinder.find_spec(script.stem, elsewhere) is None, f"{script.name} hides a package"

@@ -8,6 +8,7 @@ from sigmoid_vit.annotations.cells import MASK_EDITS
 from sigmoid_vit.annotations.gaze import SIGMA
 from sigmoid_vit.annotations.selection import SELECTIONS
 from sigmoid_vit.annotations.sources import SOURCES
+from sigmoid_vit.data import DATASETS
 from sigmoid_vit.data.images import listed
 from sigmoid_vit.edits.store import PROPAGATED
 from sigmoid_vit.errors import UserError
@@ -39,7 +40,7 @@ class ImportOptions:
         None, "a run, result/<RUNS_NAME>: its model's grid, its data set, and its network for --select"
     )
     grid: str | None = option(None, "instead of --run: patch grid as HEIGHTxWIDTH in cells, such as 14x14")
-    dataset: str | None = option(None, "data set (default: the run's, or the source's own)")
+    dataset: str | None = option(None, "data set (default: the run's, or the source's own)", tuple(DATASETS))
     dataset_path: str | None = option(None, "its folder (default: the run's, or data)")
     split: str = option("train", "train, val or a test part")
     val_fraction: float | None = option(

@@ -191,13 +191,13 @@ def _part(data: DataModule, split: str) -> Part:
 def _targets(o: ImportOptions, part: Part, source: Source, account: Account) -> dict[int, np.ndarray]:
     """Where the attention belongs, float [gh, gw] in 0..1, by position; the account tells of the others."""
 
-    def look(i: int) -> tuple[np.ndarray | str, bool]:
+    def read_one(i: int) -> tuple[np.ndarray | str, bool]:
         pixels = source.read(i)
         if pixels is None:
             return "missing", False
         return _target(o, pixels, account.grid), pixels.shape != image_size(part, i)
 
-    results = for_each_file(look, len(part), min(os.cpu_count() or 1, MAX_WORKERS), "read masks")
+    results = for_each_file(read_one, len(part), min(os.cpu_count() or 1, MAX_WORKERS), "read masks")
     bad = [result for result in results if isinstance(result, BadImage)]
     if bad and not part.skip_bad_images:
         raise UserError(f"not imported, repair or skip with --skip_bad_images: {listed(bad, between='; ')}")

@@ -63,11 +63,11 @@ def marked_cells(
 def cover_of_masks(source: Source, part: Part, grid: tuple[int, int]) -> dict[int, np.ndarray]:
     """Share of each cell that a mask marks (map at MARKED or more), by position; empty masks are left out."""
 
-    def look(i: int) -> np.ndarray | None:
+    def read_one(i: int) -> np.ndarray | None:
         pixels = source.read(i)
         return None if pixels is None else cell_means(pixels >= MARKED, grid)
 
-    results = for_each_file(look, len(part), min(os.cpu_count() or 1, MAX_WORKERS), "read masks")
+    results = for_each_file(read_one, len(part), min(os.cpu_count() or 1, MAX_WORKERS), "read masks")
     bad = [result for result in results if isinstance(result, BadImage)]
     if bad and not part.skip_bad_images:
         raise UserError(f"masks that cannot be used, repair or remove them: {listed(bad, between='; ')}")
@@ -75,7 +75,7 @@ def cover_of_masks(source: Source, part: Part, grid: tuple[int, int]) -> dict[in
 
 
 def cover_of_edits(maps: EditMaps) -> dict[int, np.ndarray]:
-    """The cells that edits mean to be looked at, 0 or 1, by position; images without an edit are left out.
+    """The cells that edits keep, 0 or 1, by position; images without an edit are left out.
 
     They are the edited cells of value 0.5 or more. Where an edit only erases, they are the cells that it does
     not erase.

@@ -1,4 +1,4 @@
-"""`digits_decoy`: real digits beside a grey square that gives the answer away, in train only.
+"""`digits_decoy`: real digits beside a grey square that gives the class away, in train only.
 
 The Decoy benchmark of Ross et al. (2017), "Right for the Right Reasons", on scikit-learn's embedded digits:
 a network that learns the square instead of the digit is right on train and wrong on test.

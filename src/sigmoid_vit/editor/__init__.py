@@ -1,10 +1,12 @@
-"""The attention editor: a page in the browser where people repaint where the network looks.
+"""The attention editor: a page in the browser where people repaint the attention of a network.
 
     serve(EditorOptions(run="result/demo"))  # what src/edit_attention.py does
     show("result/demo")                      # in a notebook
 
-`session` opens a run, a part of its data and a store; `predictor` answers strokes, `predictions` all images;
-`split_edits` saves; `reading` and `changing` are the server's addresses, `security` says who may use them.
+`server` is the process, `session` what it works with: a run's network (`predictor`) and a part of its data
+(`part_images`, `part_predictions`, `part_edits`, and the `work_queue` made of them). `app` puts the addresses
+together: `api_get`, `api_post`, what they take (`request_fields`), what they give (`responses`), and who may
+use them (`security`). `page` is what runs in the browser.
 """
 
 from sigmoid_vit.editor.server import serve, show

@@ -1,4 +1,4 @@
-"""The server's addresses put together, and how each kind of error is answered."""
+"""The server's addresses put together, and the response to each kind of error."""
 
 import sqlite3
 import sys
@@ -14,27 +14,27 @@ from starlette.routing import Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 
 from sigmoid_vit.data import BadImage
-from sigmoid_vit.editor import changing, reading
-from sigmoid_vit.editor.answers import Refused, refusal
+from sigmoid_vit.editor import api_get, api_post
+from sigmoid_vit.editor.responses import Refused, refusal
 from sigmoid_vit.editor.security import Policy, RequireKnownHost, RequireOwnPage, RequireToken
 from sigmoid_vit.editor.session import Session
 from sigmoid_vit.edits.store import Conflict
 from sigmoid_vit.errors import UserError
 
-STATIC = Path(__file__).parent / "page"
+PAGE = Path(__file__).parent / "page"
 
 
 def create_app(session: Session, policy: Policy, root_path: str = "") -> Starlette:
     """The server of a session, which starts and ends with it.
 
     Args:
-        root_path: a path such as "/editor" that it answers under as well, for a proxy that leaves it in.
+        root_path: a path such as "/editor" where it is reached as well, for a proxy that leaves it in.
     """
     inner = [Middleware(RequireToken, policy=policy), Middleware(RequireOwnPage, policy=policy)]
-    api = Router([*reading.routes(), *changing.routes()], redirect_slashes=False)
+    api = Router([*api_get.routes(), *api_post.routes()], redirect_slashes=False)
     routes = [
-        Route("/", lambda request: FileResponse(STATIC / "index.html")),
-        Mount("/static", StaticFiles(directory=STATIC, check_dir=False)),
+        Route("/", lambda request: FileResponse(PAGE / "index.html")),
+        Mount("/static", StaticFiles(directory=PAGE, check_dir=False)),
         Mount("/api", api, middleware=inner),
     ]
     if prefix := root_path.strip("/"):

@@ -28,7 +28,7 @@ class UneditedPass:
 
 
 class Predictor:
-    """A network in float32 that one thread computes with, whoever asks; safe to call from any thread.
+    """A network in float32 that one thread computes with; safe to call from any thread.
 
     Args:
         network: in float32.
@@ -40,7 +40,7 @@ class Predictor:
         self.device, self.grid = network.device, network.grid
         self._passes: OrderedDict[int, UneditedPass] = OrderedDict()
         self._worker = ThreadPoolExecutor(1, "network")
-        self._last_asked = -1e9
+        self._last_request = -1e9
 
     @property
     def num_layers(self) -> int:
@@ -51,15 +51,15 @@ class Predictor:
         return self.model.blocks[0].attn.num_heads
 
     def unedited(self, i: int) -> Tensor:
-        """Probabilities [K] of image i as the network sees it."""
-        return self._ask(lambda: self._pass(i).probabilities)
+        """Probabilities [K] of image i without an edit."""
+        return self._compute(lambda: self._pass(i).probabilities)
 
     def edited(self, i: int, edit: AttentionEdit) -> Tensor:
         """Probabilities [K] of image i under an edit (a batch of one), exactly those of the model.
 
         An edit without any edited cell is the unedited network. Raises `UserError` if it does not fit.
         """
-        return self._ask(lambda: self._edited(i, edit))
+        return self._compute(lambda: self._edited(i, edit))
 
     def attention(self, i: int, layer: int, head: int | None, query: int | str) -> Tensor:
         """The network's own sigmoid attention in one layer, 0..1 [gh, gw].
@@ -69,30 +69,30 @@ class Predictor:
             query: the patch whose attention it is, by its number, or "cls" for the class token. Without a
                 class token, "cls" is the mean over all patches.
         """
-        return self._ask(lambda: self._attention(i, layer, head, query))
+        return self._compute(lambda: self._attention(i, layer, head, query))
 
     def rollout(self, i: int, query: int | str) -> Tensor:
         """Attention rollout over all layers, divided by its maximum, 0..1 [gh, gw]; `query` as above."""
-        return self._ask(lambda: self._rollout(i, query))
+        return self._compute(lambda: self._rollout(i, query))
 
-    def look(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    def predict_batch(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Of images uint8 [B, 3, h, w]: probabilities [B, K] and attention of the last layer [B, gh, gw].
 
-        The latter is `softmax_attention`. For work in the background: it does not count as a question.
+        The latter is `softmax_attention`. For work in the background: not counted as a person's request.
         """
-        return self._worker.submit(self._look, pixels).result()
+        return self._worker.submit(self._predict_batch, pixels).result()
 
     def idle_for(self) -> float:
-        """Seconds since a person last asked."""
-        return time.monotonic() - self._last_asked
+        """Seconds since the last request of a person."""
+        return time.monotonic() - self._last_request
 
     def close(self) -> None:
         self._worker.shutdown(cancel_futures=True)
 
-    def _ask(self, question: Callable[[], Tensor]) -> Tensor:
-        self._last_asked = time.monotonic()
-        found = self._worker.submit(torch.inference_mode()(question)).result()
-        self._last_asked = time.monotonic()
+    def _compute(self, request: Callable[[], Tensor]) -> Tensor:
+        self._last_request = time.monotonic()
+        found = self._worker.submit(torch.inference_mode()(request)).result()
+        self._last_request = time.monotonic()
         return found
 
     def _pass(self, i: int) -> UneditedPass:
@@ -145,7 +145,7 @@ class Predictor:
         return query_rows(self.model, None if query == CLS else query)
 
     @torch.inference_mode()
-    def _look(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    def _predict_batch(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         class_logits, attention = softmax_attention(self.model, self._input(pixels))
         return class_logits.softmax(-1).cpu(), attention.cpu()
 

@@ -11,7 +11,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sigmoid_vit.editor.answers import Refused, refusal
+from sigmoid_vit.editor.responses import Refused, refusal
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 NOTEBOOK = "'self' http://127.0.0.1:* http://localhost:*"  # frame ancestors of `show`
@@ -42,7 +42,7 @@ class Policy:
     token: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
 
     def headers(self) -> dict[str, str]:
-        """The headers of every answer."""
+        """The headers of every response."""
         csp = {**CONTENT_SECURITY_POLICY, "frame-ancestors": self.frame_ancestors}
         return {
             "Content-Security-Policy": "; ".join(f"{name} {value}" for name, value in csp.items()),
@@ -60,10 +60,10 @@ def allowed_hosts(host: str, port: int, more: Iterable[str] = ()) -> frozenset[s
 
 
 class RequireKnownHost:
-    """In front of every address, static files included: the Host header, and the headers of the answer.
+    """In front of every address, static files included: the Host header, and the headers of the response.
 
     A page of another site that points its own name at 127.0.0.1 (DNS rebinding) fails here. What went wrong
-    inside is told to the terminal, never to the client.
+    inside is printed in the terminal, never sent to the client.
     """
 
     def __init__(self, app: ASGIApp, policy: Policy) -> None:
@@ -83,7 +83,7 @@ class RequireKnownHost:
             await send(message)
 
         if not self._is_known(Headers(scope=scope).getlist("host")):
-            sentence = "this server does not answer under that name; --allow_host allows it"
+            sentence = "this server is not reached under that name; --allow_host allows it"
             await refusal(403, sentence)(scope, receive, labelled)
             return
         try:

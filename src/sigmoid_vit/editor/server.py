@@ -26,7 +26,7 @@ GRACE = 5  # seconds that requests in progress have to end after Ctrl-C
 
 
 class Server(uvicorn.Server):
-    """An editor that listens: it tells when it is ready, and frees the store when it ends.
+    """An editor that listens: it calls `when_ready`, and frees the store when it ends.
 
     Raises:
         UserError: the port is taken, or a part of the session cannot be used.
@@ -142,7 +142,7 @@ def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listener = socket.create_server((host, port), family=family)
-        # each connection inherits it: head and body of an answer are two writes, and the second would wait
+        # each connection inherits it: head and body of a response are two writes, and the second would wait
         # for the browser to acknowledge the first, 40 ms
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listener
@@ -154,7 +154,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _has_screen() -> bool:
-    """Whether a browser would open in front of the person, and not on a server that he reached by ssh."""
+    """Whether a browser would open in front of the person, and not on a server reached by ssh."""
     if "SSH_CONNECTION" in os.environ:
         return False
     return sys.platform in ("darwin", "win32") or bool({"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys())

@@ -15,11 +15,11 @@ from starlette.applications import Starlette
 
 from sigmoid_vit.annotations.sources import open_source
 from sigmoid_vit.data import DataModule, Part
-from sigmoid_vit.editor.images import Mask, SplitImages
-from sigmoid_vit.editor.parameters import TEXT_LENGTHS
-from sigmoid_vit.editor.predictions import SplitPredictions
+from sigmoid_vit.editor.part_edits import PartEdits
+from sigmoid_vit.editor.part_images import Mask, PartImages
+from sigmoid_vit.editor.part_predictions import PartPredictions
 from sigmoid_vit.editor.predictor import Predictor
-from sigmoid_vit.editor.split_edits import SplitEdits
+from sigmoid_vit.editor.request_fields import TEXT_LENGTHS
 from sigmoid_vit.editor.work_queue import WorkQueue
 from sigmoid_vit.edits.store import PROPAGATED, EditStore
 from sigmoid_vit.errors import UserError
@@ -78,7 +78,7 @@ class Session:
     """A run's network, the images of a part, their predictions and edits, and the queue made of all.
 
     Args:
-        owner: the server's address, told to whoever finds the store taken.
+        owner: the server's address, named in the error of whoever finds the store taken.
 
     Raises:
         UserError: the run, the data set, the masks or the store cannot be used.
@@ -90,19 +90,19 @@ class Session:
         data = run.open_data(options.dataset_path)
         self.part, network = data.part(options.split), Network.of_run(run)
         mask, cache = _mask(options, data, self.part), run.folder / "editor_cache"
-        self.images = SplitImages(self.part, network.transform, cache, mask)
+        self.images = PartImages(self.part, network.transform, cache, mask)
         self.predictor = Predictor(network, self.images.pixels)
         weights, self.masks = sha256(run.best), mask is not None
         self.class_token = network.model.has_class_token
         facts = {
             "weights": weights,
             "size": network.transform.size,
-            "masks": self.masks and _state(options.masks),
+            "masks": self.masks and _file_states(options.masks),
         }
         file = cache / f"{options.split}.npz"
-        self.predictions = SplitPredictions(self.images, self.predictor, file, facts)
+        self.predictions = PartPredictions(self.images, self.predictor, file, facts)
         store = EditStore(options.edits, owner=owner)
-        self.edits = SplitEdits(store, self.images, self.predictor.grid, weights)
+        self.edits = PartEdits(store, self.images, self.predictor.grid, weights)
         self.queue = WorkQueue(self.part, self.predictions, self.edits, self.masks)
         self._stop = threading.Event()
         self._background = threading.Thread(target=self._work, name="predictions", daemon=True)
@@ -156,7 +156,7 @@ class Session:
 
 
 def hitl_command(run: str, edits: str) -> str:
-    """The command that trains on the edits, and on those they predict of the other images."""
+    """The command that trains on the edits, and on those that they propagate to the other images."""
     first_step, edits = shlex.quote(run), shlex.quote(edits)
     return f"FIRST_STEP={first_step} EDITS={edits} PROPAGATE=true bash run_vit_hitl_training.sh"
 
@@ -174,7 +174,7 @@ def _mask(options: EditorOptions, data: DataModule, part: Part) -> Mask | None:
     return part.mask if part.masks else None
 
 
-def _state(masks: str | None) -> list:
+def _file_states(masks: str | None) -> list:
     """Names, sizes and times of the files in a folder of masks."""
     files = sorted(path for path in Path(masks).expanduser().rglob("*") if path.is_file()) if masks else []
     return [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]

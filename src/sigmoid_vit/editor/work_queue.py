@@ -6,9 +6,9 @@ from collections import Counter
 import numpy as np
 
 from sigmoid_vit.data import Part
-from sigmoid_vit.editor.answers import Refused
-from sigmoid_vit.editor.predictions import UNKNOWN, SplitPredictions
-from sigmoid_vit.editor.split_edits import STATUSES, SplitEdits
+from sigmoid_vit.editor.part_edits import STATUSES, PartEdits
+from sigmoid_vit.editor.part_predictions import UNKNOWN, PartPredictions
+from sigmoid_vit.editor.responses import Refused
 from sigmoid_vit.runs import ranking
 
 ORDERS = ("errors", "mixed", "uncertain", "attention_off", "class", "name")
@@ -24,7 +24,7 @@ class WorkQueue:
     "class", by true class and name; "name", with numbers in names by their size.
     """
 
-    def __init__(self, part: Part, predictions: SplitPredictions, edits: SplitEdits, masks: bool) -> None:
+    def __init__(self, part: Part, predictions: PartPredictions, edits: PartEdits, masks: bool) -> None:
         self.part, self.predictions, self.edits = part, predictions, edits
         self.orders = [order for order in ORDERS if masks or order != "attention_off"]
         self._names = [image_id.lower() for image_id in part.ids]

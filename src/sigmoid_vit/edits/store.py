@@ -122,10 +122,10 @@ class EditStore:
         self.close()
 
     def close(self) -> None:
-        """Let others write. Unless somebody is reading, the store is then one plain file, safe to copy."""
+        """Let others write. Unless a process is reading, the store is then one plain file, safe to copy."""
         with self._lock:
             if not self.readonly:
-                with suppress(sqlite3.Error):  # somebody is reading: the log stays beside the file
+                with suppress(sqlite3.Error):  # a process is reading: the log stays beside the file
                     self._db.execute("PRAGMA busy_timeout = 0")
                     self._db.execute("PRAGMA journal_mode = DELETE")
             self._db.close()

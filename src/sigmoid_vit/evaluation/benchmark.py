@@ -222,7 +222,7 @@ def _in_turn(calls: dict[str, Callable], rounds: int, device: torch.device) -> d
     times = {name: [] for name in calls}
     names = list(calls)
     for i in range(rounds + 2):  # two rounds of warm-up
-        first = i % len(names)  # nobody always runs after the same neighbour
+        first = i % len(names)  # no variant always runs after the same one
         for name in names[first:] + names[:first]:
             _synchronize(device)
             start = time.perf_counter()

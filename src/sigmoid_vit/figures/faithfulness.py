@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from sigmoid_vit.figures.style import Picture, headed, style
 from sigmoid_vit.runs.network import Predictions
 
-ORDERS = {  # of insertion and deletion: name, and how its curve looks
+ORDERS = {  # of insertion and deletion: name, and how its curve is drawn
     "sigmoid": ("sigmoid attention, last block", dict(color="#31688e", marker="o", markersize=3)),
     "rollout": ("rollout", dict(color="#d95f02", marker="s", markersize=3)),
     "random": ("random order", dict(color="#777777", linestyle="--")),
@@ -27,10 +27,10 @@ def draw_insertion_deletion(faithfulness: dict, title: str = "") -> Figure:
             ("taken away", "brought in"),
             strict=True,
         ):
-            for order, (name, look) in ORDERS.items():
+            for order, (name, drawn_as) in ORDERS.items():
                 curve = faithfulness[order][f"{kind}_curve"]
                 label = f"{name}: {faithfulness[order][f'{kind}_auc']:.3f}"
-                axes.plot(faithfulness["share"], curve, label=label, clip_on=False, **look)
+                axes.plot(faithfulness["share"], curve, label=label, clip_on=False, **drawn_as)
             better = "lower" if kind == "deletion" else "higher"
             axes.set(xlabel=f"share of cells {done}, strongest first", xlim=(0, 1), ylim=(0, 1), title=kind)
             legend = dict(loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False)

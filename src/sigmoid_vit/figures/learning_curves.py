@@ -50,11 +50,11 @@ def draw_learning_curves(history: Sequence[dict], kept: int | None = None, title
     with style():
         figure = Figure(figsize=(7, 3.2), layout="constrained")
         for axes, (what, keys) in zip(figure.subplots(1, 2), KEYS.items(), strict=True):
-            for (name, look), key in zip(CURVES.items(), keys, strict=True):
+            for (name, drawn_as), key in zip(CURVES.items(), keys, strict=True):
                 points = [(line["epoch"], line[key]) for line in history if key in line]
                 if points:
-                    marker = "o" if len(points) < 3 else None
-                    axes.plot(*zip(*points, strict=True), label=name, marker=marker, clip_on=False, **look)
+                    few = {"marker": "o"} if len(points) < 3 else {}
+                    axes.plot(*zip(*points, strict=True), label=name, clip_on=False, **drawn_as, **few)
             if kept is not None:
                 axes.axvline(kept, color="0.6", linestyle=":", label=f"epoch {kept}, evaluated")
             axes.set(xlabel="epoch", xlim=(0.5, history[-1]["epoch"] + 0.5))

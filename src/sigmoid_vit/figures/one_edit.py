@@ -170,18 +170,18 @@ def draw_edit_effect(
 
 def _probability_bars(axes: Axes, before: Tensor, after: Tensor, names: Sequence[str]) -> None:
     """Probabilities without and with an edit, a pair of bars per class."""
-    for offset, values, look in (
+    for offset, values, drawn_as in (
         (-0.2, before, dict(color="0.7", label="without the edit")),
         (0.2, after, dict(color="#31688e", label="with the edit")),
     ):
-        axes.barh([k + offset for k in range(len(names))], values.numpy(), 0.4, **look)
+        axes.barh([k + offset for k in range(len(names))], values.numpy(), 0.4, **drawn_as)
     axes.set_yticks(range(len(names)), names)
     axes.set(xlim=(0, 1), xlabel="probability", ylim=(len(names) - 0.4, -0.6))
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False)
 
 
-def _outline(axes: Axes, cell: Sequence[int], colour: str, **look) -> None:
+def _outline(axes: Axes, cell: Sequence[int], colour: str, **drawn_as) -> None:
     """Draw a frame around the cell in this row and column."""
     row, column = cell
-    look = dict(facecolor="none", edgecolor=colour, linewidth=1.5, **look)
-    axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, **look))
+    drawn_as = dict(facecolor="none", edgecolor=colour, linewidth=1.5, **drawn_as)
+    axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, **drawn_as))

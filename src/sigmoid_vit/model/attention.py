@@ -25,11 +25,11 @@ class AttentionRequest:
     edit: LayerEdit | None = None
     record: slice | Tensor | None = None  # query rows whose logits are wanted
     head_rows: int | None = None  # attend from only this many first query rows
-    logits: Tensor | None = None  # answer: [B, H, Q, N], before the edit
+    logits: Tensor | None = None  # filled in by the layer: [B, H, Q, N], before the edit
 
 
 class SigmoidAttention(Attention):
-    """timm's `Attention` (same arguments, same weights) that also answers an `AttentionRequest`."""
+    """timm's `Attention` (same arguments, same weights) that also serves an `AttentionRequest`."""
 
     def forward(
         self, x: Tensor, attn_mask: Tensor | AttentionRequest | None = None, is_causal: bool = False

@@ -114,7 +114,7 @@ def check_zip(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         if damaged := archive.testzip():
             raise zipfile.BadZipFile(f"{damaged} has a wrong checksum")
-        # torch skips the bytes of an entry marked as a folder and returns memory that nobody wrote
+        # torch skips the bytes of an entry marked as a folder and returns memory that was never written
         if any(entry.external_attr & DOS_FOLDER for entry in archive.infolist()):
             raise zipfile.BadZipFile("an entry became a folder")
 

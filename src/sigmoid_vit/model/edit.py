@@ -137,7 +137,7 @@ class AttentionEdit:
         return LayerEdit(logit, edited, self.queries)
 
     def _with(self, value: Tensor, edited: Tensor) -> "AttentionEdit":
-        other = copy.copy(self)  # already validated: no second look at every value
+        other = copy.copy(self)  # already validated: the values are not checked again
         other.value, other.edited = value, edited
         return other
 

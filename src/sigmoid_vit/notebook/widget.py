@@ -80,8 +80,8 @@ def _choice(name: str, options: list[tuple], value: object) -> widgets.Dropdown:
 
 
 def _range(name: str, start: int, size: int) -> widgets.IntRangeSlider:
-    look = dict(description=name, continuous_update=False, style=WIDE)
-    return widgets.IntRangeSlider(value=(start, start), min=0, max=size - 1, **look)
+    shown_as = dict(description=name, continuous_update=False, style=WIDE)
+    return widgets.IntRangeSlider(value=(start, start), min=0, max=size - 1, **shown_as)
 
 
 def _listed(numbers: list[int]) -> str:

@@ -69,7 +69,7 @@ class AlignmentLoss(nn.Module):
     def forward(self, images: Tensor, labels: Tensor, value: Tensor, edited: Tensor) -> tuple[Tensor, Tensor]:
         """Images [B, 3, H, W], labels [B], edits [B, gh, gw] to each image's loss [B] and class logits."""
         align, class_logits = self.align(images, value, edited)
-        return align + 0 * class_logits.sum(1), class_logits  # parallel wrappers want every parameter used
+        return align + 0 * class_logits.sum(1), class_logits  # parallel wrappers need every parameter used
 
     def align(
         self, images: Tensor, value: Tensor, edited: Tensor, inject: AttentionEdit | None = None

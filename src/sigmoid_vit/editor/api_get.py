@@ -1,0 +1,145 @@
+"""The addresses below api/ that are read (GET); none of them changes anything."""
+
+import tempfile
+import zipfile
+from pathlib import Path
+
+from starlette.background import BackgroundTask
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import Route
+
+from sigmoid_vit.editor import request_fields as p
+from sigmoid_vit.editor.part_edits import STATUSES
+from sigmoid_vit.editor.responses import AsciiJson, Refused, top_classes
+from sigmoid_vit.editor.session import Session
+from sigmoid_vit.edits.exchange import export_edits
+from sigmoid_vit.edits.store import StoredEdit
+
+BINARY = "application/octet-stream"
+PAGE = 1000  # images of the queue in one response, at most
+
+
+def routes() -> list[Route]:
+    """The addresses below api/."""
+    image = "/images/{k}"
+    return [
+        Route("/session", session),
+        Route("/queue", queue),
+        Route("/export", export),
+        Route(image, describe),
+        Route(f"{image}/edit", edit),
+        Route(f"{image}/picture", picture),
+        Route(f"{image}/thumbnail", thumbnail),
+        Route(f"{image}/attention", attention),
+        Route(f"{image}/history", history),
+    ]
+
+
+def session(request: Request) -> Response:
+    return AsciiJson(_session(request).facts())
+
+
+def queue(request: Request) -> Response:
+    s = _session(request)
+    page = s.queue.page(
+        p.choice(request, "order", tuple(s.queue.orders)),
+        p.optional_number(request, "class", None, high=len(s.classes) - 1),
+        p.text(request, "search"),
+        p.choice(request, "status", ("all", *STATUSES)),
+        p.optional_number(request, "after", None, high=len(s.part) - 1),
+        p.optional_number(request, "limit", 100, low=1, high=PAGE),
+    )
+    return AsciiJson(page)
+
+
+def describe(request: Request) -> Response:
+    s, k = _image(request)
+    newest, current = s.edits.newest_and_current(k)
+    unedited = s.predictor.unedited(k)
+    is_other = newest is not None and not newest.deleted and current is None
+    described = {
+        "k": k,
+        "id": s.part.ids[k],
+        "label": int(s.part.labels[k]),
+        **top_classes(unedited, unedited, s.part.labels[k]),
+        "size": s.images.shown_size(k),
+        "newest": newest and newest.revision,
+        "edit": current and _described(current, s.predictor.grid),
+        "of_another_image": {"revision": newest.revision, "author": newest.author} if is_other else None,
+        "status": s.edits.status[k],
+    }
+    return AsciiJson(described)
+
+
+def edit(request: Request) -> Response:
+    s, k = _image(request)
+    revision = p.optional_number(request, "revision", None)
+    found = s.edits.newest_and_current(k)[1] if revision is None else s.edits.revision(k, revision)
+    if found is None:
+        raise Refused(404, f"image {k} has no current edit")
+    return Response(p.grid_bytes(*(x.numpy() for x in found.on_grid(s.predictor.grid))), media_type=BINARY)
+
+
+def picture(request: Request) -> Response:
+    s, k = _image(request)
+    return Response(s.images.picture(k), media_type="image/png")
+
+
+def thumbnail(request: Request) -> Response:
+    s, k = _image(request)
+    return Response(s.images.thumbnail(k), media_type="image/jpeg")
+
+
+def attention(request: Request) -> Response:
+    s, k = _image(request)
+    gh, gw = s.predictor.grid
+    view, query = p.choice(request, "view", ("sigmoid", "rollout")), p.query(request, gh * gw)
+    last = s.predictor.num_layers - 1
+    layer = p.optional_number(request, "layer", last, high=last)
+    head = request.query_params.get("head", "mean")
+    head = None if head == "mean" else p.number(head, "head", 0, s.predictor.num_heads - 1)
+    if view == "rollout":
+        values = s.predictor.rollout(k, query)
+    else:
+        values = s.predictor.attention(k, layer, head, query)
+    return Response(values.numpy().astype("<f4").tobytes(), media_type=BINARY)
+
+
+def history(request: Request) -> Response:
+    s, k = _image(request)
+    names = ("revision", "author", "created", "deleted", "note", "confidence", "base")
+    revisions = [{name: getattr(edit, name) for name in names} for edit in reversed(s.edits.history(k))]
+    return AsciiJson({"revisions": revisions})
+
+
+def export(request: Request) -> Response:
+    s = _session(request)
+    with tempfile.NamedTemporaryFile(prefix="edits", suffix=".zip", delete=False) as packed:
+        file = Path(packed.name)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            export_edits(s.edits.store, folder)
+            with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+                for path in sorted(Path(folder).rglob("*")):
+                    archive.write(path, path.relative_to(folder))
+    except BaseException:
+        file.unlink(missing_ok=True)
+        raise
+    remove = BackgroundTask(file.unlink, missing_ok=True)
+    return FileResponse(file, media_type="application/zip", filename="edits.zip", background=remove)
+
+
+def _described(edit: StoredEdit, grid: tuple[int, int]) -> dict:
+    names = ("revision", "author", "created", "layers", "heads", "queries", "note", "confidence")
+    shown = {"per_head": edit.value.ndim == 3, "resized": edit.value.shape[-2:] != grid}
+    return {name: getattr(edit, name) for name in names} | shown
+
+
+def _session(request: Request) -> Session:
+    return request.app.state.session
+
+
+def _image(request: Request) -> tuple[Session, int]:
+    s = _session(request)
+    return s, p.position(request, len(s.part))

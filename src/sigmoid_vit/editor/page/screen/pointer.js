@@ -1,0 +1,66 @@
+// Mouse, pen and touch on the canvas: strokes, clicks, moving and zooming.
+
+import { $ } from "../base/dom.js";
+import { isBrush } from "../numbers/grid.js";
+import { act, endStroke, fill, moveStroke, startStroke } from "../work/painting.js";
+import { show, state } from "../work/state.js";
+
+const CLICK = 5; // pixels that a click may wander
+
+/** @param isSpaceDown whether a drag moves the picture, whatever the tool */
+export function listenToPointer(view, isSpaceDown) {
+  const canvas = $("canvas");
+  const hover = (point) => show({ point }, "grid");
+  const down = new Map(); // pointer id -> its last event
+  let gesture = null; // what the pointers that are down do: "stroke", "move" or "click"
+
+  canvas.addEventListener("pointerdown", (event) => {
+    if (event.button > 1) return;
+    event.preventDefault();
+    canvas.setPointerCapture(event.pointerId);
+    canvas.focus({ preventScroll: true });
+    down.set(event.pointerId, event);
+    endStroke(false); // of a first finger
+    const isMove = down.size > 1 || event.button === 1 || isSpaceDown();
+    gesture = isMove ? "move" : isBrush(state.brush) ? "stroke" : "click";
+    if (gesture === "stroke") startStroke(view.toCells(event));
+  });
+
+  canvas.addEventListener("pointermove", (event) => {
+    const parts = [...(event.getCoalescedEvents?.() ?? []), event];
+    const [before, last] = [[...down.values()], down.get(event.pointerId)];
+    if (event.pointerType !== "touch") hover(view.toCells(event));
+    if (!last || (gesture === "click" && spread([last, event]) <= CLICK)) return;
+    down.set(event.pointerId, event);
+    if (gesture === "stroke") for (const part of parts) moveStroke(view.toCells(part));
+    else move(before, [...down.values()]);
+  });
+  /** One pointer drags the picture; two carry it with their middle and their distance. */
+  function move(before, now) {
+    const [from, to] = [middle(before), middle(now)];
+    gesture = "move";
+    view.move(new DOMMatrix().translate(to.clientX - from.clientX, to.clientY - from.clientY));
+    if (now.length > 1) view.zoom(spread(now) / Math.max(1, spread(before)), to);
+  }
+
+  function finish(event) {
+    if (!down.delete(event.pointerId)) return;
+    const isUp = event.type === "pointerup"; // else the system took the pointer away
+    if (gesture === "stroke") endStroke(isUp);
+    if (gesture === "click" && isUp) act(view.toCells(event));
+    if (!down.size) gesture = null;
+  }
+
+  canvas.addEventListener("pointerup", finish);
+  canvas.addEventListener("pointercancel", finish);
+  canvas.addEventListener("pointerleave", () => hover(null));
+  canvas.addEventListener("dblclick", () => fill());
+  canvas.addEventListener("wheel", (event) => {
+    event.preventDefault();
+    view.zoom(Math.exp(-0.0015 * event.deltaY), event);
+  });
+}
+
+const mean = (name, [a, b = a]) => (a[name] + b[name]) / 2;
+const middle = (points) => ({ clientX: mean("clientX", points), clientY: mean("clientY", points) });
+const spread = ([a, b]) => Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY);

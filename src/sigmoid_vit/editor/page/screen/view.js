@@ -1,0 +1,144 @@
+// A canvas: picture, heat map and marks. It changes no number; zooming changes where they are drawn.
+
+import { $ } from "../base/dom.js";
+import { isBrush } from "../numbers/grid.js";
+
+const [MARGIN, EDGE] = [8, 24]; // pixels around the whole picture, and around a point that is to be seen
+// the colours at 0, 1/16, ..., 1: viridis, perceptually even, readable without colour vision
+const VIRIDIS =
+  "440154 48186a 472d7b 424086 3b528b 33638d 2c728e 26828e 21918c 1fa088 28ae80 3fbc73 " +
+  "5ec962 84d44b addc30 d8e219 fde725";
+const TABLE = VIRIDIS.split(" ").map((hex) => [0, 2, 4].map((i) => parseInt(hex.slice(i, i + 2), 16)));
+
+/** [r, g, b] in 0..255 of a value in 0..1. */
+export function colour(value) {
+  const position = Math.min(1, Math.max(0, value)) * (TABLE.length - 1);
+  const i = Math.min(Math.floor(position), TABLE.length - 2);
+  return TABLE[i].map((from, channel) => Math.round(from + (position - i) * (TABLE[i + 1][channel] - from)));
+}
+
+/** Draw values on a canvas that gets a pixel for each of them. */
+function drawValues(canvas, values, [rows, columns]) {
+  const image = new ImageData(columns, rows);
+  values.forEach((value, cell) => image.data.set([...colour(value), 255], 4 * cell));
+  Object.assign(canvas, { width: columns, height: rows }).getContext("2d").putImageData(image, 0, 0);
+}
+
+export class View {
+  /** @param drawn what is drawn, see `state`: session, picture, grid, shown, query, polygon; point, cursor, brush */
+  constructor(canvas, drawn) {
+    Object.assign(this, { canvas, drawn, heat: new OffscreenCanvas(1, 1), isHidden: false });
+    new ResizeObserver(() => this.draw()).observe(canvas);
+    this.fit();
+  }
+  /** Show the whole picture; `moved` is what was done to that since, around the middle of the canvas. */
+  fit() {
+    this.draw({ moved: new DOMMatrix() });
+  }
+  /** Leave the map and the marks away, or draw them again. */
+  hide(isHidden) {
+    this.draw({ isHidden });
+  }
+  move(transform) {
+    this.draw({ moved: transform.multiply(this.moved) });
+  }
+  /** Zoom around a point {clientX, clientY}, or the middle of the canvas; it stays where it is. */
+  zoom(factor, point) {
+    const { left, top, width, height } = this.canvas.getBoundingClientRect();
+    const [x, y] = point ? [point.clientX - left - width / 2, point.clientY - top - height / 2] : [0, 0];
+    const change = Math.min(20, Math.max(0.5, this.moved.a * factor)) / this.moved.a;
+    this.move(new DOMMatrix().scale(change, change, 1, x, y));
+  }
+  /** The transform from cells to CSS pixels of the canvas. */
+  #place() {
+    const { clientWidth: width, clientHeight: height } = this.canvas;
+    const { session, picture } = this.drawn;
+    const [rows, columns] = session.grid;
+    const [w, h] = [picture?.width ?? 1, picture?.height ?? 1];
+    const scale = Math.min((width - 2 * MARGIN) / w, (height - 2 * MARGIN) / h);
+    const shown = new DOMMatrix().translate(width / 2, height / 2).multiply(this.moved);
+    return shown.scale((scale * w) / columns, (scale * h) / rows).translate(-columns / 2, -rows / 2);
+  }
+  /** Move the picture as far as it takes to see a point {x, y} in cells. */
+  reveal(point) {
+    const { clientWidth: width, clientHeight: height } = this.canvas;
+    const { x, y } = new DOMPoint(point.x, point.y).matrixTransform(this.#place());
+    const missing = (at, size) => Math.min(size - EDGE, Math.max(EDGE, at)) - at;
+    this.move(new DOMMatrix().translate(missing(x, width), missing(y, height)));
+  }
+  /** A point {clientX, clientY} as {x, y} in cells. */
+  toCells({ clientX, clientY }) {
+    const { left, top } = this.canvas.getBoundingClientRect();
+    const at = new DOMPoint(clientX - left - this.canvas.clientLeft, clientY - top - this.canvas.clientTop);
+    const { x, y } = at.matrixTransform(this.#place().inverse());
+    return { x, y };
+  }
+  /** Take over `facts`, and draw everything with the next frame. */
+  draw(facts = {}) {
+    Object.assign(this, facts);
+    cancelAnimationFrame(this.requested);
+    this.requested = requestAnimationFrame(() => this.#paint());
+  }
+
+  #paint() {
+    const { canvas, heat, drawn } = this;
+    const { picture, grid, shown, session } = drawn;
+    const [[rows, columns], ratio] = [session.grid, window.devicePixelRatio || 1];
+    const [width, height] = [canvas.clientWidth * ratio, canvas.clientHeight * ratio].map(Math.round);
+    Object.assign(canvas, { width, height }); // clears it, too
+    if (!picture) return;
+    const [context, place] = [canvas.getContext("2d"), this.#place()];
+    context.setTransform(new DOMMatrix().scale(ratio).multiply(place));
+    context.imageSmoothingEnabled = place.a * columns < 4 * picture.width;
+    context.drawImage(picture, 0, 0, columns, rows);
+    if (!grid || this.isHidden || $("hide").checked) return;
+    drawValues(heat, grid.over(shown), session.grid);
+    context.imageSmoothingEnabled = false;
+    context.globalAlpha = $("opacity").value;
+    context.drawImage(heat, 0, 0, columns, rows);
+    context.globalAlpha = 1;
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    this.#paintMarks(context, place);
+  }
+  /** Border of the edited cells, query, brush, polygon and cell cursor, in cells until they are drawn. */
+  #paintMarks(context, place) {
+    const { grid, query, point, brush, polygon, cursor } = this.drawn;
+    const lines = border(grid);
+    if (query !== "cls") circle(lines, grid.middle(Number(query)), 0.25);
+    if (point && isBrush(brush)) circle(lines, point, brush.size / 2);
+    for (const corner of polygon) circle(lines, corner, 3 / place.a);
+    polygon.forEach(({ x, y }, i) => (i ? lines.lineTo(x, y) : lines.moveTo(x, y)));
+    twoTone(context, lines, place, 1.5);
+    if (!cursor) return;
+    const square = new Path2D();
+    square.rect(cursor.x - 0.5, cursor.y - 0.5, 1, 1);
+    context.setLineDash([5, 4]);
+    twoTone(context, square, place, 2.5);
+  }
+}
+
+/** The lines between edited cells and others. */
+function border({ rows, columns, edited }) {
+  const path = new Path2D();
+  const isEdited = (x, y) => x >= 0 && x < columns && edited[y * columns + x] === 1;
+  for (let y = 0; y <= rows; y++) {
+    for (let x = 0; x <= columns; x++) {
+      if (isEdited(x, y) !== isEdited(x - 1, y)) path.rect(x, y, 0, 1);
+      if (isEdited(x, y) !== isEdited(x, y - 1)) path.rect(x, y, 1, 0);
+    }
+  }
+  return path;
+}
+
+function circle(path, { x, y }, radius) {
+  path.moveTo(x + radius, y);
+  path.arc(x, y, radius, 0, 2 * Math.PI);
+}
+
+/** A white line with a dark rim, visible on every picture. */
+function twoTone(context, path, place, width) {
+  const line = new Path2D();
+  line.addPath(path, place);
+  Object.assign(context, { strokeStyle: "rgb(0 0 0 / 75%)", lineWidth: width + 2 }).stroke(line);
+  Object.assign(context, { strokeStyle: "white", lineWidth: width }).stroke(line);
+}

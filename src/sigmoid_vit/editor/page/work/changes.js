@@ -1,0 +1,111 @@
+// The edit of the open image: how it changes, and undo and redo. Every change is saved.
+
+import { get } from "../base/api.js";
+import { $ } from "../base/dom.js";
+import { on, emit } from "../base/events.js";
+import { storage } from "../base/storage.js";
+import { Grid } from "../numbers/grid.js";
+import { UndoList } from "../numbers/undo.js";
+import { attempt, fetchGrid } from "./fetching.js";
+import { predict } from "./network.js";
+import * as queue from "./queue.js";
+import * as saving from "./saving.js";
+import { set, show, state } from "./state.js";
+
+const snapshots = new Map(); // revision, or client id until it has one -> {grid, scope, note}
+let chosenScope = null; // for the images without an edit; null: the session's
+let steps = Promise.resolve(); // of undo and redo, one after the other
+
+on("saved", acknowledged);
+
+// what the browser keeps of every image: its undo list, and a note that waits for an edit
+const local = storage("local");
+const key = (what, id) => `${what}.${state.session.work}.${id}`;
+const keptUndo = (id) => new UndoList(JSON.parse(local.get(key("undo", id)) ?? "{}"));
+const keepUndo = (id, undo) => local.set(key("undo", id), JSON.stringify(undo));
+const keptNote = (id) => local.get(key("note", id)) ?? "";
+const keepNote = (id, note) => local.set(key("note", id), note);
+
+/** The undo list of an image that is opened; a new one if somebody else has saved the image. */
+export function undoOf({ id, newest, edit }, isWaiting) {
+  const list = keptUndo(id);
+  if (isWaiting || list.newest === newest) return list;
+  return new UndoList({ entries: [edit?.revision ?? null], newest });
+}
+
+/** A scope as pickers and server take it, all of it text: "all", "last", "cls" or indices with commas. */
+const scopeOf = (facts) =>
+  Object.fromEntries(["layers", "heads", "queries"].map((name) => [name, String(facts[name] ?? "all")]));
+
+/** The part of the state that follows from the server's facts about an image. */
+export function factsOf(info) {
+  const edit = saving.waiting(info.id)?.params ?? info.edit ?? {};
+  const isSkipped = info.status === "skipped"; // then the note is the reason
+  const hasScope = "layers" in edit && !isSkipped;
+  const scope = hasScope ? scopeOf(edit) : (chosenScope ?? scopeOf(state.session.scope));
+  return { info, scope, note: (!isSkipped && edit.note) || keptNote(info.id) };
+}
+
+/** Save a change of any `kind` the server takes: a state for undo unless it is a step of undo or redo. */
+export function change(kind, facts = {}, isState = true) {
+  if (!state.grid) return;
+  if (kind === "delete" || kind === "skip") set({ grid: new Grid(state.session.grid) });
+  const { grid, scope, note, undo, info, session } = state;
+  const author = ($("author").validity.valid && $("author").value.trim()) || session.author;
+  const params = kind === "edit" ? { author, ...scope, note } : { author };
+  const base = undo.newest ?? null;
+  const clientId = saving.add({ kind, id: info.id, params, base, grid: Array.from(grid.bytes), ...facts });
+  snapshots.set(clientId, { grid: grid.copy(), scope, note });
+  if (isState) undo.push(kind === "delete" ? null : clientId);
+  if (["edit", "skip"].includes(kind)) keepNote(info.id, "");
+  keepUndo(info.id, undo);
+  predict();
+  show();
+}
+
+/** Save what was painted over the grid `before`, if it is another now. */
+export function saveIfChanged(before) {
+  if (!before.equals(state.grid)) return change(state.grid.count ? "edit" : "delete");
+  predict();
+  show();
+}
+
+/** The note changed, or the scope, for the next images as well: an edit that is there is saved with it. */
+export function revise(facts) {
+  if (facts.scope) chosenScope = facts.scope;
+  show(facts);
+  if (state.grid?.count) change("edit");
+  else if (state.grid && "note" in facts) keepNote(state.info.id, facts.note);
+}
+
+/** Go back to a revision, a change on its way, or null: no edit; `by`: a step of undo (-1) or redo (1). */
+export async function restore(target, by = 0) {
+  const { undo, stroke } = state;
+  const kept = snapshots.get(target);
+  const grid = kept?.grid.copy() ?? (await attempt((k) => fetchGrid(k, target)));
+  if (!grid || stroke || undo !== state.undo || (by && undo.peek(by) !== target)) return;
+  undo.move(by);
+  set({ ...kept, grid });
+  change(target === null ? "delete" : "restore", { target }, !by);
+}
+
+export function step(by) {
+  const isThere = () => state.grid && state.undo.peek(by) !== undefined;
+  steps = steps.then(() => isThere() && restore(state.undo.peek(by), by));
+}
+
+async function acknowledged({ id, kind, client_id, params }, { revision, status }) {
+  const isOpen = () => state.grid && id === state.info.id;
+  if (snapshots.has(client_id)) snapshots.set(revision, snapshots.get(client_id));
+  const undo = isOpen() ? state.undo : keptUndo(id);
+  undo.resolve(client_id, revision);
+  keepUndo(id, undo);
+  queue.setStatus(id, status);
+  if (!isOpen() || saving.waiting(id)) return;
+  const edited = { ...state.info, edit: params, status };
+  const info = kind === "edit" ? edited : await get(`images/${state.k}`).catch(() => state.info);
+  if (!isOpen()) return;
+  show(factsOf(info));
+  if (kind !== "edit") predict(); // the scope may be another one
+  emit("revised");
+}

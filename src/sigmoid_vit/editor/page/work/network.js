@@ -1,0 +1,34 @@
+// What the network makes of the open image: its attention, and its prediction under the edit.
+
+import { errorText, post } from "../base/api.js";
+import { $, t } from "../base/dom.js";
+import { attempt, fetchMaps } from "./fetching.js";
+import { set, show, state } from "./state.js";
+
+let newestMap = null;
+let isPredicting = false;
+
+/** Layer, head, map or query changed. */
+export async function changeMap(query = state.query) {
+  const request = (newestMap = Symbol("map"));
+  set({ query });
+  const maps = await attempt(fetchMaps);
+  if (maps && request === newestMap) show(maps);
+}
+
+/** Ask for the prediction, one request at a time: what changes meanwhile is asked for after the response. */
+export async function predict() {
+  $("stale").textContent = t("stale");
+  if (isPredicting) return;
+  isPredicting = true;
+  const question = () => [state.k, JSON.stringify(state.scope), state.grid?.bytes].join();
+  for (let asked; state.grid && asked !== question();) {
+    asked = question(); // the end of a stroke asks nothing new
+    const { k, grid, scope } = state;
+    const { top, error } = await post(`images/${k}/predict`, scope, grid.bytes).catch((e) => ({ error: e }));
+    if (asked !== question()) continue;
+    $("stale").textContent = error ? t("prediction_failed", { error: errorText(error) }) : "";
+    show(error ? {} : { top }, "predicted");
+  }
+  isPredicting = false;
+}

@@ -1,0 +1,130 @@
+"""The images of a part: for the network, for the person, and their masks on the grid."""
+
+import hashlib
+import io
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from sigmoid_vit.annotations.cells import MARKED, cell_means
+from sigmoid_vit.data import BadImage, BatchTransform, Part, read_image
+from sigmoid_vit.data.images import decode, upright_size
+from sigmoid_vit.data.parts import stored_size
+from sigmoid_vit.errors import UserError
+from sigmoid_vit.files import write_atomically
+
+PICTURE, THUMBNAIL = 1024, 96  # longer side in pixels, at most
+
+Mask = Callable[[int], np.ndarray | None]  # image number -> float32 [h, w] in 0..1, None without a mask
+
+
+class PartImages:
+    """The images of one part of a data set, each decoded when it is needed; a bad file raises `BadImage`.
+
+    Args:
+        transform: makes the network's input of them.
+        cache: folder for the thumbnails of image files.
+        mask: gives the mask of an image; None where there are no masks.
+    """
+
+    def __init__(self, part: Part, transform: BatchTransform, cache: Path, mask: Mask | None) -> None:
+        self.part, self.transform, self.cache, self.mask = part, transform, cache, mask
+
+    def __len__(self) -> int:
+        return len(self.part)
+
+    def pixels(self, i: int) -> Tensor:
+        """Image i as `Part.prepare` keeps it: uint8 [3, h, w]."""
+        if self.part.images is not None:
+            return self.part.images[i]
+        return decode(self.part.paths[i], self.stored_size, self.transform.interpolation)
+
+    @cached_property
+    def stored_size(self) -> tuple[int, int]:
+        """The size (h, w) that the images of files are read in, as `Part.prepare` keeps them."""
+        return stored_size(map(_size, self.part.paths), self.transform.size)
+
+    def cover(self, i: int, grid: tuple[int, int]) -> np.ndarray | None:
+        """Share of each cell that the mask of image i marks, float64 [gh, gw]; None if it marks nothing."""
+        pixels = self.mask(i) if self.mask else None
+        if pixels is None or not (marked := pixels >= MARKED).any():
+            return None
+        return cell_means(marked, grid)
+
+    def sha256(self, i: int) -> str:
+        """As `Part.sha256`."""
+        with self._readable(i):
+            return self.part.sha256(i)
+
+    def shown_size(self, i: int) -> tuple[int, int]:
+        """Width and height of the original, upright."""
+        if self.part.paths is None:
+            return tuple(self.part.images.shape[:1:-1])
+        return tuple(upright_size(self.part.paths[i])[::-1])
+
+    def picture(self, i: int) -> bytes:
+        """The whole image as PNG, at its own size or with a longer side of PICTURE."""
+        image = self._image(i)
+        image.thumbnail((PICTURE, PICTURE), Image.Resampling.BICUBIC)
+        return _encoded(image, "PNG", compress_level=1)
+
+    def thumbnail(self, i: int) -> bytes:
+        """The whole image as JPEG with a longer side of THUMBNAIL, kept on disk if it comes from a file."""
+        if self.part.paths is None:
+            return _thumbnail(self._image(i))
+        with self._readable(i):
+            state = self.part.paths[i].stat()
+        key = os.fsencode(f"{self.part.paths[i].absolute()} {state.st_size} {state.st_mtime_ns}")
+        file = self.cache / "thumbnails" / f"{hashlib.sha256(key).hexdigest()[:32]}.jpg"
+        if file.is_file():
+            return file.read_bytes()
+        content = _thumbnail(self._image(i))
+        write_cache(file, content)
+        return content
+
+    def _image(self, i: int) -> Image.Image:
+        if self.part.paths is None:
+            return F.to_pil_image(self.part.images[i])
+        return read_image(self.part.paths[i])
+
+    @contextmanager
+    def _readable(self, i: int) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise BadImage(self.part.paths[i], f"cannot be read ({error})") from error
+
+
+def write_cache(path: Path, content: bytes) -> None:
+    """Keep what can be computed again; a disk that does not take it is a warning and does no harm."""
+    try:
+        write_atomically(path, lambda file: file.write(content))
+    except UserError as error:
+        print(f"warning: {error}", file=sys.stderr)
+
+
+def _size(path: Path) -> tuple[int, int] | BadImage:
+    try:
+        return upright_size(path)
+    except BadImage as bad:
+        return bad
+
+
+def _thumbnail(image: Image.Image) -> bytes:
+    enlarged = max(image.size) < THUMBNAIL  # small images keep their pixels visible
+    method = Image.Resampling.NEAREST if enlarged else Image.Resampling.BICUBIC
+    return _encoded(ImageOps.contain(image, (THUMBNAIL, THUMBNAIL), method), "JPEG", quality=85)
+
+
+def _encoded(image: Image.Image, kind: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()

@@ -1,0 +1,64 @@
+"""The validation cut is a stratified partition, and depends on the seed alone."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sigmoid_vit.data import DATASETS, Part, load_data
+from sigmoid_vit.data.dataset import cut_validation
+from sigmoid_vit.errors import UserError
+
+
+def fake_part(counts):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    return Part([f"train/{i}" for i in range(len(labels))], labels, [f"c{k}" for k in range(len(counts))])
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    counts=st.lists(st.integers(10, 40), min_size=2, max_size=6),
+    fraction=st.floats(0.1, 0.6),
+    seed=st.integers(0, 5),
+)
+def test_validation_cut_is_a_stratified_partition(counts, fraction, seed):
+    part = fake_part(counts)
+    train, val = cut_validation(part, fraction, seed)
+    assert set(train.ids).isdisjoint(val.ids)
+    assert sorted(train.ids + val.ids) == sorted(part.ids)
+    assert len(val) == np.ceil(fraction * len(part))
+    assert np.all(np.abs(np.bincount(val.labels) - fraction * np.array(counts)) <= 1.5)
+    for cut in (train, val):  # ids and labels still belong together
+        assert [part.labels[int(name.split("/")[1])] for name in cut.ids] == cut.labels.tolist()
+
+
+def test_validation_cut_depends_on_the_seed_alone():
+    part = fake_part([20, 30])
+    assert cut_validation(part, 0.2, 1)[1].ids == cut_validation(part, 0.2, 1)[1].ids
+    assert cut_validation(part, 0.2, 1)[1].ids != cut_validation(part, 0.2, 2)[1].ids
+
+
+@pytest.mark.parametrize(
+    ("counts", "fraction", "words"),
+    [
+        ([20, 1], 0.2, "c1"),
+        ([4, 4, 4], 0.1, "3 classes"),
+        ([5, 5], 0.95, "cuts 10 of 10"),
+        ([40, 2], 0.9, "c1"),
+    ],
+)
+def test_a_cut_that_would_empty_a_class_is_refused(counts, fraction, words):
+    with pytest.raises(UserError, match=words):
+        cut_validation(fake_part(counts), fraction, 0)
+
+
+def test_val_fraction_outside_its_range_is_refused():
+    with pytest.raises(UserError, match=r"1\.5"):
+        load_data("digits_decoy", val_fraction=1.5)
+
+
+def test_unknown_data_set_and_missing_path():
+    with pytest.raises(UserError, match=f"imagenet.*{', '.join(DATASETS)}"):
+        load_data("imagenet")
+    with pytest.raises(UserError, match="DATASET_PATH"):
+        load_data("folder")

@@ -1,0 +1,136 @@
+"""The data set `folder`: what counts as an image of which class, and what is wrong with a folder."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers.images import make_folder, save_image
+from PIL import Image
+
+from sigmoid_vit.data import load_data
+from sigmoid_vit.errors import UserError
+
+
+def test_folder_lists_nested_and_hidden_files(tmp_path):
+    make_folder(tmp_path, {"cat": 2, "dog": 1})
+    save_image(tmp_path / "train" / "cat" / "more" / "deep.JPG")
+    save_image(tmp_path / "elsewhere" / "x.bmp")
+    (tmp_path / "train" / "dog" / "link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    for junk in (".DS_Store", "Thumbs.db", ".hidden/x.png"):
+        (tmp_path / "train" / "cat" / junk).parent.mkdir(exist_ok=True)
+        (tmp_path / "train" / "cat" / junk).write_bytes(b"junk")
+    (tmp_path / "train" / ".ipynb_checkpoints").mkdir()
+    data = load_data("folder", tmp_path, val_fraction=0)
+    assert data.classes == ["cat", "dog"]
+    assert data.val is None
+    assert data.test_parts == []
+    assert data.train.ids == [
+        f"train/{p}"
+        for p in ("cat/00.png", "cat/01.png", "cat/more/deep.JPG", "dog/00.png", "dog/link/x.bmp")
+    ]
+    assert data.train.labels.tolist() == [0, 0, 0, 1, 1]
+    assert data.train.labels.dtype == np.int64
+    assert len(data.train.prepare((8, 8))) == 5
+
+
+def test_masks_beside_the_images_are_no_images(tmp_path, capsys):
+    make_folder(tmp_path, {"cat": 3, "dog": 2}, suffix=".jpg")
+    cat, mask = tmp_path / "train/cat", np.zeros((12, 10), np.uint8)
+    mask[3:6, 2:8] = 255
+    Image.fromarray(mask).save(cat / "00.png")  # beside 00.jpg
+    Image.fromarray(mask).save(cat / "01_mask.jpg")  # beside 01.jpg
+    images = {"00.jpg", "01.jpg", "02.jpg"}
+    Image.fromarray(mask).save(cat / "alone.png")
+    Image.fromarray(mask).save(cat / "lone_mask.png")
+    (cat / "02.png").write_bytes(b"damaged")  # said when it is read
+    Image.fromarray(np.arange(120, dtype=np.uint8).reshape(12, 10)).save(cat / "01.png")  # grey, not a mask
+    data = load_data("folder", tmp_path, val_fraction=0)
+    found = {Path(name).name for name in data.train.ids if "/cat/" in name}
+    assert found == images | {"alone.png", "lone_mask.png", "02.png", "01.png"}
+    assert "2 masks beside their images" in capsys.readouterr().err
+    assert data.train.labels.tolist() == [0] * 7 + [1] * 2
+
+
+def test_folder_uses_its_own_val_and_opens_test_only_when_asked(tmp_path, monkeypatch):
+    for part in ("train", "val", "test"):
+        make_folder(tmp_path, {"a": 3, "b": 3}, part)
+    opened = []
+    original = Image.open
+    monkeypatch.setattr(
+        Image, "open", lambda path, *args, **kw: opened.append(path) or original(path, *args, **kw)
+    )
+    data = load_data("folder", tmp_path)
+    assert opened == []
+    data.train.prepare((8, 8)), data.val.prepare((8, 8))
+    assert {path.relative_to(tmp_path).parts[0] for path in opened} == {"train", "val"}
+    assert data.test_parts == ["test"]
+    assert len(data.train) == 6
+    assert data.val.ids[0] == "val/a/00.png"
+    data.test().prepare((8, 8))
+    assert any("test" in path.relative_to(tmp_path).parts for path in opened)
+    with pytest.raises(UserError, match=r"'clean'.*test"):
+        data.test("clean")
+
+
+def no_train(root):
+    make_folder(root, {"cat": 1, "dog": 1}, part=".")
+
+
+def given_train_itself(root):
+    make_folder(root / "train", {"cat": 1, "dog": 1}, part=".")
+    return root / "train"
+
+
+def empty_class(root):
+    make_folder(root, {"cat": 1, "dog": 1})
+    (root / "train" / "emu").mkdir()
+
+
+def other_classes(root):
+    make_folder(root, {"cat": 1, "dog": 1})
+    make_folder(root, {"cat": 1, "emu": 1}, part="test")
+
+
+def loose_image(root):
+    make_folder(root, {"cat": 1, "dog": 1})
+    save_image(root / "train" / "loose.png")
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (no_train, "no train/.*cat, dog"),
+        (given_train_itself, "DATASET_PATH is the folder above"),
+        (empty_class, "train/emu"),
+        (other_classes, "test differ.*dog.*emu"),
+        (loose_image, "outside any class.*loose.png"),
+        (lambda root: make_folder(root, {"cat": 3}), "at least 2 class"),
+        (lambda root: root / "absent", "there is no folder .*absent"),
+    ],
+)
+def test_folder_explains_what_is_wrong(tmp_path, make, words):
+    path = make(tmp_path)
+    with pytest.raises(UserError, match=words):
+        load_data("folder", path or tmp_path, val_fraction=0)
+
+
+REAL = {  # images of train and val, classes, and whether all of them are grey
+    "magnetic_tile": (419, 80, 6, True),
+    "busi": (463, 97, 3, False),
+    "neu": (1074, 216, 6, True),
+    "cifar10_images": (5000, 1000, 10, False),
+}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_images(outside, name):
+    train, val, classes, grey = REAL[name]
+    data = load_data("folder", outside(name))
+    assert (len(data.train), len(data.val)) == (train, val)
+    assert len(data.classes) == classes
+    assert not set(data.train.ids) & set(data.val.ids)
+    images = data.val.prepare((64, 48)).images
+    assert images.shape[:2] == (val, 3)
+    assert torch.equal(images[:, 0], images[:, 1]) == grey
+    assert images.float().std() > 10
