@@ -1,8 +1,8 @@
 """Time the model beside timm and the published method, or Step 2 beside Step 1; writes benchmarks/*.json."""
 
 from sigmoid_vit.errors import run
-from sigmoid_vit.evaluation.benchmark import BenchmarkOptions, benchmark, table_text, write_result
 from sigmoid_vit.options import OptionsParser
+from sigmoid_vit.training.benchmark import BenchmarkOptions, benchmark, table_text, write_result
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The shell scripts: each setting, from outside or pasted into the script, becomes an option of src/train.py."""
+"""The shell scripts: each setting, from outside or pasted in, becomes an option of src/train.py."""
 
 import os
 import shutil

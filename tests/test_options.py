@@ -9,11 +9,11 @@ import pytest
 from sigmoid_vit import UserError
 from sigmoid_vit.annotations.import_options import ImportOptions
 from sigmoid_vit.editor import EditorOptions
-from sigmoid_vit.evaluation.benchmark import BenchmarkOptions
 from sigmoid_vit.evaluation.evaluate import EvaluateOptions
 from sigmoid_vit.options import OptionsParser, check_options, option
 from sigmoid_vit.runs.command_line import SettingsParser
 from sigmoid_vit.runs.settings import Settings
+from sigmoid_vit.training.benchmark import BenchmarkOptions
 
 
 @dataclass

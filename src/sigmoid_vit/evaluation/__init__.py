@@ -1,1 +1,1 @@
-"""Evaluation: how right a network is, where its attention lies, whether that decides, and its speed."""
+"""Evaluation: how right a network is, where its attention lies, and whether that decides."""

@@ -1,1 +1,1 @@
-"""Training: Step 1 and Step 2 by one trainer, the losses, what Step 2 learns from, and propagation."""
+"""Training: one trainer for Step 1 and Step 2, the losses, what Step 2 learns from, propagation, speed."""

@@ -9,7 +9,7 @@ import torch
 from helpers.runs import ROOT
 
 from sigmoid_vit import UserError
-from sigmoid_vit.evaluation.benchmark import BenchmarkOptions, hitl_variants, variants
+from sigmoid_vit.training.benchmark import BenchmarkOptions, hitl_variants, variants
 
 CPU = torch.device("cpu")
 
