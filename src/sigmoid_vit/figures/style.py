@@ -78,10 +78,16 @@ def headed(figure: Figure, title: str) -> None:
     figure.suptitle(title)
 
 
+def rendered(figure: Figure, kind: str = "png", dpi: int = 150) -> bytes:
+    """The content of a file of this kind, png or pdf."""
+    buffer = io.BytesIO()
+    with style():
+        figure.savefig(buffer, format=kind, dpi=dpi)
+    return buffer.getvalue()
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write `path`.png and `path`.pdf."""
-    with style():
-        for suffix in (".png", ".pdf"):
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=suffix[1:], dpi=150)
-            write_atomically(path.with_suffix(suffix), lambda file, data=buffer: file.write(data.getvalue()))
+    for kind in ("png", "pdf"):
+        content = rendered(figure, kind)
+        write_atomically(path.with_suffix(f".{kind}"), lambda file, data=content: file.write(data))

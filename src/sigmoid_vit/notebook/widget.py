@@ -1,13 +1,11 @@
 """The method to try: widgets that write one value into the map of one image."""
 
-import io
-
 import ipywidgets as widgets
 import torch
 
 from sigmoid_vit.figures.attention_maps import strongest_cell
 from sigmoid_vit.figures.one_edit import edit_effect
-from sigmoid_vit.figures.style import Picture, style
+from sigmoid_vit.figures.style import Picture, rendered
 from sigmoid_vit.model.edit import AttentionEdit
 from sigmoid_vit.model.readout import query_name
 from sigmoid_vit.runs.network import Predictions
@@ -69,10 +67,7 @@ class EditWidget:
         head, query = (None if c.value == NONE else c.value for c in (self.head, self.query))
         about = (self.image.value, self.edit, self.layer.value, head, query)
         self.picture: Picture = edit_effect(self.predictions, *about)
-        buffer = io.BytesIO()
-        with style():
-            self.picture.figure.savefig(buffer, format="png", dpi=100)
-        self.view.value = buffer.getvalue()
+        self.view.value = rendered(self.picture.figure, dpi=100)
 
 
 def _choice(name: str, options: list[tuple], value: object) -> widgets.Dropdown:

@@ -1,15 +1,17 @@
 """Logging to Weights & Biases. Its key stays in the environment (WANDB_API_KEY); nothing here reads it."""
 
+import io
 import secrets
 import shutil
 from pathlib import Path
 
 import torch
-from matplotlib.figure import Figure
+from PIL import Image
 
 from sigmoid_vit.data import Prepared
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.figures.attention_maps import heads_picture
+from sigmoid_vit.figures.style import rendered
 from sigmoid_vit.runs.network import Network
 from sigmoid_vit.runs.settings import Settings
 
@@ -56,10 +58,10 @@ class WandbLog:
 
 
 @torch.no_grad()
-def _samples(network: Network, part: Prepared) -> Figure:
+def _samples(network: Network, part: Prepared) -> Image.Image:
     chosen = torch.linspace(0, len(part) - 1, min(SAMPLES, len(part))).long().tolist()
     training = network.model.training
     network.model.eval()
     picture = heads_picture(network, part, chosen)
     network.model.train(training)
-    return picture.figure
+    return Image.open(io.BytesIO(rendered(picture.figure)))

@@ -25,7 +25,7 @@ function drawValues(canvas, values, [rows, columns]) {
 }
 
 export class View {
-  /** @param drawn what is drawn, see `state`: session, picture, grid, shown, query, polygon; point, cursor, brush */
+  /** @param drawn what is drawn, see `state`: session, picture, grid, shown, query, polygon, brush */
   constructor(canvas, drawn) {
     Object.assign(this, { canvas, drawn, heat: new OffscreenCanvas(1, 1), isHidden: false });
     new ResizeObserver(() => this.draw()).observe(canvas);

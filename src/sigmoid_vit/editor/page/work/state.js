@@ -16,7 +16,7 @@ const values = {
   own: null, // the network's sigmoid attention, where strokes start: float32 per cell
   shown: null, // the map that is drawn: that one, or rollout
   top: null, // the prediction: [{class, p, before}], most probable first, and the first class before the edit
-  brush: { tool: "set", target: 0, size: 1, softness: 0 }, // see Stroke; tool also "view", "inside", "outside"
+  brush: { tool: "set", target: 0, size: 1, softness: 0 }, // see Stroke; also "view", "inside", "outside"
   polygon: [], // its corners so far
   point: null, // where the pointer is, in cells; null outside the canvas
   cursor: null, // the middle of the cell that the arrow keys chose; null without one
