@@ -9,8 +9,8 @@ const ABSENT = [GONE, 424]; // or its file cannot be read: the changes of other 
 
 export class Saver {
   // store {read() -> text or null, write(text)}: outlives the page.
-  // on {send(change) -> {revision, created, status}, or an error {status (0: no response), message, theirs (of
-  //   a conflict)}; acknowledged(change, response): saved; refused(change): given up as hopeless;
+  // on {send(change) -> {revision, created, status}, or an error {status (0: no response), message,
+  //   theirs (of a conflict)}; acknowledged(change, response): saved; refused(change): given up as hopeless;
   //   saverChanged({kind: "idle" | "saving" | "failed" | "conflict", saved?, error?, isKept?, change?})}
   constructor(store, on, retryMs = 2000) {
     Object.assign(this, { store, on, retryMs, busy: false, state: { kind: "idle" } });
