@@ -10,7 +10,7 @@ import torch
 from sigmoid_vit.model.checkpoints import save_checkpoint
 from sigmoid_vit.runs.command_line import SettingsParser
 from sigmoid_vit.runs.folder import Run, open_data
-from sigmoid_vit.runs.network import build_model
+from sigmoid_vit.runs.network import Network, build_model
 from sigmoid_vit.training.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]
@@ -37,6 +37,13 @@ def untrained_run(folder, *args):
     torch.manual_seed(0)
     save_checkpoint(run.best, {"model": build_model(s, len(classes)).state_dict(), "epoch": 1})
     return run
+
+
+def accuracy(run, split):
+    """The share of a test part's images that the run's best network predicts right."""
+    network = Network.of_run(run)
+    predictions = network.predict(network.prepare(open_data(run.settings()).test(split)))
+    return (predictions.probabilities.argmax(1) == predictions.labels).float().mean().item()
 
 
 def curve(run):

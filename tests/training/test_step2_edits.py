@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from helpers.runs import settings, train
+from helpers.runs import accuracy, settings, train
 from helpers.step2 import ink_edits, prepared, save_edits
 
 from sigmoid_vit import UserError
 from sigmoid_vit.data import load_data
 from sigmoid_vit.edits.store import EditStore, StoredEdit
-from sigmoid_vit.evaluation.evaluate import evaluate_run
+from sigmoid_vit.runs.folder import Run
 from sigmoid_vit.training.alignment import AlignmentLoss, HITLLoss
 from sigmoid_vit.training.loop import ClassificationLoss, Loop
 from sigmoid_vit.training.trainer import Trainer
@@ -97,7 +97,7 @@ def test_full_edits_change_the_decision_and_controls_do_not(ink_store, tmp_path)
     scores = {}
     for name, extra in {"full": [], "no_edits": ["--control", "no_edits"]}.items():
         prepared(tmp_path, *options, *extra, "--runs_name", name).fit()
-        scores[name] = evaluate_run(tmp_path / name, "test")["top1"]
+        scores[name] = accuracy(Run(tmp_path / name), "test")
         # the validation part shares the cue: its best epoch would be one that is still fooled
         assert torch.load(tmp_path / name / "best.pt", weights_only=True)["epoch"] == 14, name
     assert scores["no_edits"] < 0.25 < 0.5 < scores["full"], scores

@@ -79,9 +79,12 @@ def headed(figure: Figure, title: str) -> None:
 
 
 def rendered(figure: Figure, kind: str = "png", dpi: int = 150) -> bytes:
-    """The content of a file of this kind, png or pdf."""
+    """The content of a file of this kind, png or pdf. The figure keeps the layout of the first."""
     buffer = io.BytesIO()
     with style():
+        if layout := figure.get_layout_engine():
+            layout.execute(figure)
+            figure.set_layout_engine(None)  # it costs as much as the drawing
         figure.savefig(buffer, format=kind, dpi=dpi)
     return buffer.getvalue()
 
