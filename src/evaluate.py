@@ -8,7 +8,7 @@ from sigmoid_vit.options import OptionsParser
 def main() -> None:
     options = OptionsParser(__doc__, EvaluateOptions).parse()
     for metrics in evaluate(options):
-        print(*report(options.run, metrics), sep="\n")
+        print(*report(metrics), sep="\n")
 
 
 if __name__ == "__main__":

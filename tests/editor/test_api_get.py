@@ -22,7 +22,7 @@ from helpers.editing import (
 )
 from PIL import Image
 
-from sigmoid_vit import AttentionEdit
+from sigmoid_vit import AttentionEdit, decision_map
 from sigmoid_vit.edits.exchange import read_export
 from sigmoid_vit.edits.store import EditStore
 
@@ -31,6 +31,7 @@ def test_the_session_says_what_the_page_needs(page, run):
     facts = page.get("session").json()
     assert facts["grid"] == [6, 6]
     assert (facts["layers"], facts["heads"]) == (3, 2)
+    assert facts["decision_at_once"]
     assert facts["classes"] == run.classes
     assert facts["images"] == 130
     assert facts["masks"]
@@ -154,6 +155,21 @@ def test_attention_maps(page):
         got = np.frombuffer(page.get("images/3/attention", **params).content, "<f4")
         assert (got == expected.flatten().numpy()).all()
         assert 0 <= got.min() < got.max() <= 1
+
+
+def test_decision_maps(page):
+    s = page.session
+    image = s.predictor.transform(s.images.pixels(3)[None], torch.zeros(1))
+    true = int(s.part.labels[3])
+    for params, classes in (
+        ({}, (None, None)),
+        (dict(explained="predicted"), (None, None)),
+        (dict(explained="true"), (true, None)),
+        (dict(explained="against_true"), (None, true)),
+    ):
+        got = np.frombuffer(page.get("images/3/decision", **params).content, "<f4")
+        expected = decision_map(s.predictor.model, image, *classes).flatten().numpy()
+        np.testing.assert_allclose(got, expected, atol=1e-5, err_msg=str(params))
 
 
 @pytest.mark.parametrize("scope", ["", "layers=last", "layers=0&heads=1", "layers=0,2&queries=cls&heads=0,1"])

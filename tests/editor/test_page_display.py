@@ -92,16 +92,19 @@ def test_japanese(editor, visit):
     assert page.locator("html").get_attribute("lang") == "ja"
     assert page.title() == "注意エディタ"
     paint(page, SQUARE)
-    shows(page, "#saved", r"^\d\d:\d\d:\d\d に保存、リビジョン \d+$")
+    shows(page, "#saved", r"^保存 \d\d:\d\d:\d\d（リビジョン \d+）$")
     shows(page, "#badge", "^正解に変わった$")
     page.keyboard.press("?")
     shows(page, "#keys", "次の未処理の画像")
     page.keyboard.press("Escape")
+    page.locator("#history summary").click()
+    shows(page, "#revisions", "復元")
     english = "to do|class token|network|all layers|image|saved|Undo|wrong"
     body = page.locator("main").text_content().replace("bird", "").replace(HOSTILE, "")
     assert not re.search(english, body)
     page.select_option("#language", "en")
     shows(page, "#badge", "^now right$")
+    shows(page, "#revisions", "Restore")
     page.reload()
     shows(page, "h1", "Attention editor")
 

@@ -68,7 +68,7 @@ def test_the_same_by_keyboard_alone(editor, visit):
     page.keyboard.press("0")
     page.keyboard.press("Enter")
     shows(page, "#badge", "^now right$")
-    shows(page, "#announce", r"row 1, column 1: 0\.00, edited \(network: 0\.\d\d\)")
+    shows(page, "#announce", r"row 1, column 1: 0\.00, edited \(erasing it takes \d\.\d\d nats\)")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("9")
     page.keyboard.press("Space")
@@ -214,8 +214,18 @@ def test_view_mode_shows_other_maps(editor, visit):
         assert after != before
         return after
 
+    shows(page, "#map-shown", "^decision map")
+    page.mouse.move(*cell(page, *SQUARE))
+    shows(page, "#readout", r"^row 1, column 1: erasing it takes \d\.\d\d nats$")
+    shows(page, "#scale-high", r"^\d\.\d\d nats$")
+    seen, high = page.evaluate(canvas), page.locator("#scale-high").text_content()
+    page.select_option("[name=explained]", "against_true")
+    page.locator("#scale-high", has_not_text=high).wait_for()
+    page.select_option("#map", "sigmoid")
+    settles(seen)
     page.mouse.move(*cell(page, 2, 5))
     shows(page, "#readout", r"^row 3, column 6: 0\.\d\d$")
+    shows(page, "#scale-high", r"^[01]\.\d\d$")
     page.keyboard.press("v")
     page.mouse.click(*cell(page, 2, 2))
     shows(page, "#query", "row 3, column 3")

@@ -206,10 +206,12 @@ def test_propagated_edits_are_accepted_rejected_or_corrected(editor, visit):
     shows(page, "#image-status", "^propagated$")
 
     open_image(page, "092.png")
+    assert page.locator("#note").input_value() == ""  # its note is no person's
     paint(page, (0, 1))
     is_saved(page, 2)
     page.locator("#review").wait_for(state="hidden")
     assert stored(editor, "092.png").author == "first author"
+    assert stored(editor, "092.png").note == ""
     page.locator("#history summary").click()
     shows(page, "#revisions li >> nth=1", "propagated")
     page.locator("#revisions button").nth(1).click()

@@ -7,9 +7,10 @@ import torch
 from helpers.editing import a_network
 from helpers.reference import materialised, random_edit
 
-from sigmoid_vit import AttentionEdit, UserError
+from sigmoid_vit import AttentionEdit, UserError, decision_map
 from sigmoid_vit.editor import predictor as predictor_module
 from sigmoid_vit.editor.predictor import Predictor
+from sigmoid_vit.model import decision as decision_module
 
 MODELS = {
     "class_token": {},
@@ -105,6 +106,17 @@ def test_attention_is_the_networks_own(predictor):
     torch.testing.assert_close(predictor.rollout(0, 7), rows / rows.max(), **close)
 
 
+def test_the_decision_map_is_the_models_own_exact_or_estimated(monkeypatch):
+    predictor = a_predictor()
+    x = predictor.transform(IMAGES[2:3], torch.zeros(1))
+    exact = decision_map(predictor.model, x, 3, 1)[0]
+    torch.testing.assert_close(predictor.decision(2, 3, 1, exact=True), exact, atol=1e-6, rtol=1e-4)
+    monkeypatch.setattr(decision_module, "REFINED", 3)
+    estimate = decision_map(predictor.model, x, exact=False)[0]
+    torch.testing.assert_close(predictor.decision(2, None, None, exact=False), estimate, atol=1e-6, rtol=1e-4)
+    predictor.close()
+
+
 def test_a_request_that_does_not_fit_is_a_sentence(predictor):
     for ask in (
         lambda: predictor.edited(0, random_edit(batch=1, grid=(5, 5))),
@@ -112,6 +124,7 @@ def test_a_request_that_does_not_fit_is_a_sentence(predictor):
         lambda: predictor.attention(0, 3, None, "cls"),
         lambda: predictor.attention(0, 0, 2, "cls"),
         lambda: predictor.rollout(0, 16),
+        lambda: predictor.decision(0, 99, None, True),
     ):
         with pytest.raises(UserError):
             ask()

@@ -140,6 +140,7 @@ READING = {
     "queue": f"order=x class=-1 class=10 class=NaN class=%00 class=٣ after=-1 after=1e3 after={BIG} "
     f"after=130 limit=0 limit=1001 limit=NaN status=open search={'x' * 201}",
     "images/0/attention": "layer=3 layer=-1 layer=NaN head=2 head=x query=36 query=-1 query=nan view=x",
+    "images/0/decision": "explained=x explained=0 exact=x exact=1",
     "images/0/edit": f"revision=x revision=-1 revision={BIG}",
 }
 CHANGING = {
@@ -189,7 +190,18 @@ def test_images_and_files_are_found_by_their_names_only(page, refused):
 
 # ---------------------------------------------------------------- whatever else may come
 
-PLACES = ("edit", "delete", "restore", "accept", "skip", "predict", "attention", "picture", "history")
+PLACES = (
+    "edit",
+    "delete",
+    "restore",
+    "accept",
+    "skip",
+    "predict",
+    "attention",
+    "decision",
+    "picture",
+    "history",
+)
 PATHS = ["session", "queue", "export", "images", *(f"images/{k}/{what}" for k in (0, 999) for what in PLACES)]
 NAMES = """base client_id author note layers heads queries revision order class limit search status after
     layer head query view"""

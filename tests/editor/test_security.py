@@ -29,7 +29,16 @@ EVERYWHERE = (
     "/api/none",
     "/api/images/0",
 )
-IMAGE = ("", "/edit", "/picture", "/thumbnail", "/attention", "/attention?view=rollout", "/history")
+IMAGE = (
+    "",
+    "/edit",
+    "/picture",
+    "/thumbnail",
+    "/attention",
+    "/attention?view=rollout",
+    "/decision",
+    "/history",
+)
 READ = ("session", "queue", "export", *(f"images/0{what}" for what in IMAGE))
 CHANGES = ("edit", "delete", "restore", "accept", "skip")
 POSTS = (*CHANGES, "predict")

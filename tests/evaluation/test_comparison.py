@@ -112,9 +112,9 @@ def test_a_comparison_leaves_the_evaluation_as_it_is(folder):
     change = both.pop("comparison")
     assert both == alone
     assert change["accuracy"]["run"] == pytest.approx(both["top1"])
-    lines, more = report(after, alone), report(after, {**both, "comparison": change})
-    assert more[:-2] == lines
-    assert f"{len(change['fixed'])} fixed, {len(change['broken'])} broken" in more[-2]
+    lines, more = report(alone), report({**both, "comparison": change})
+    assert more[:-3] == lines
+    assert f"{len(change['fixed'])} fixed, {len(change['broken'])} broken" in more[-3]
     assert more[-1] == f"what changed: {change['folder']}"
 
 

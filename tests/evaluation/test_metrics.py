@@ -28,6 +28,19 @@ def test_metrics_hold_for_any_predictions(n, K, seed):
     json.dumps(metrics, allow_nan=False)
 
 
+@pytest.mark.parametrize("labels", [[2, 2, 2, 0, 1], [0, 1, 1]])
+def test_the_commonest_class_gets_what_a_network_that_names_it_alone_gets(labels):
+    labels = torch.tensor(labels)
+    p = torch.full((len(labels), 4), 0.1)
+    p[:, labels.mode().values] = 0.7
+    metrics = classification_metrics(p, labels, list("abcd"))
+    trivial = metrics["commonest_class"]
+    assert trivial["class"] == "abcd"[labels.mode().values]
+    assert trivial["top1"] == pytest.approx(metrics["top1"])
+    assert trivial["macro_accuracy"] == pytest.approx(metrics["macro_accuracy"])
+    assert metrics["predicted_classes"] == 1
+
+
 def test_calibration_error_on_paper():
     """Ten predictions of confidence 0.8, seven right: the gap is 0.1."""
     p = torch.tensor([[0.8, 0.2]]).repeat(10, 1)

@@ -28,9 +28,8 @@ def test_all_layers_are_shown_on_the_scale_from_0_to_1(tmp_path):
 @pytest.mark.parametrize("n", [7, 12, 24])
 def test_many_layers_and_heads_stand_in_rows(n, tmp_path):
     texts = ["test/012.Yellow_headed_Blackbird/Yellow_Headed_Blackbird_0003_8337.jpg\npredicted 猫 (100%)"]
-    grid = draw_heads(images(1), maps(1, n, 3, 3), texts, query="mean over all patches")
+    grid = draw_heads(images(1), maps(1, 3, 3), maps(1, n, 3, 3), texts)
     layers = draw_layers(images(1), *maps(2, 1, n, 3, 3), maps(1, 3, 3), texts)
-    assert "mean over all patches" in grid.get_suptitle()
     assert "class token" in layers.get_suptitle()
     for figure, name in ((grid, "head"), (layers, "layer")):
         saved(figure, tmp_path)
@@ -44,7 +43,7 @@ def test_many_layers_and_heads_stand_in_rows(n, tmp_path):
 
 def test_texts_beside_rows_do_not_meet(tmp_path):
     text = "val/北の森のシジュウカラとハシブトガラスの雌の成鳥の写真集/0001_7961113.jpg\n" + "before: x\n" * 9
-    figure = draw_heads(images(3), maps(3, 2, 3, 3), [text] * 3)
+    figure = draw_heads(images(3), maps(3, 3, 3), maps(3, 2, 3, 3), [text] * 3)
     labels = [ax.yaxis.label for ax in figure.axes if "before: x" in ax.get_ylabel()]
     assert len(labels) == 3
     assert within(figure, *labels)

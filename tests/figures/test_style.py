@@ -21,7 +21,7 @@ CHANGE = {"accuracy": {"run": 0.6, "against": 0.5}, "n": 2, "fixed": [], "broken
 CHANGE |= {"both_right": 1, "both_wrong": 1, "mcnemar_p": 1.0}
 BINS = {"confidence": [0.7], "accuracy": [0.5], "images": [2]}
 CURVE = {"insertion_auc": 0.5, "deletion_auc": 0.5, "insertion_curve": [0, 1], "deletion_curve": [1, 0]}
-CURVES = {"share": [0, 1], "n": 2, **dict.fromkeys(("sigmoid", "rollout", "random"), CURVE)}
+CURVES = {"share": [0, 1], "n": 2, **dict.fromkeys(("decision", "sigmoid", "rollout", "random"), CURVE)}
 ONE, HISTORY = maps(1, 2, 3, 3), [{"epoch": 1, "loss": 2.0, "accuracy": 0.25}]
 
 
@@ -46,7 +46,7 @@ def test_wide_characters_count_double():
         (draw_insertion_deletion, (CURVES,)),
         (draw_outcomes, (CHANGE,)),
         (draw_before_after, (images(1), ONE[0], ONE[0], ["a"])),
-        (draw_heads, (images(1), ONE, ["a"])),
+        (draw_heads, (images(1), ONE[:, 0], ONE, ["a"])),
         (draw_layers, (images(1), ONE, ONE, ONE[:, 0], ["a"])),
     ],
     ids=lambda x: getattr(x, "__name__", ""),

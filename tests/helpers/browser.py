@@ -104,7 +104,9 @@ def propagated_edit(data, name):
     image_id = f"test/{BIRD}/{name}"
     value, edited = np.zeros((GRID, GRID), np.float32), np.zeros((GRID, GRID), bool)
     edited[SQUARE] = True
-    return StoredEdit(image_id, sha256(data / image_id), value, edited, "propagated", confidence=0.93)
+    return StoredEdit(
+        image_id, sha256(data / image_id), value, edited, "propagated", note="by a program", confidence=0.93
+    )
 
 
 def open_image(page, name):

@@ -20,6 +20,8 @@ from sigmoid_vit.runs.tables import logged
 IDS = ["train/13", "train/51", "train/146"]
 BY_PROPAGATION = np.array([False, False, True])
 
+GONE = {"propagate_steps"}  # propagation trains no network any more
+
 
 @pytest.fixture(scope="module")
 def train():
@@ -79,11 +81,11 @@ def store(tmp_path, train, maps):
 
 
 def test_its_settings_are_read(run):
-    assert run.settings().as_dict() == SETTINGS
+    assert run.settings().as_dict() == {name: SETTINGS[name] for name in SETTINGS if name not in GONE}
 
 
 def test_every_setting_of_then_is_one_of_now():
-    assert set(SETTINGS) <= {f.name for f in fields(Settings)}
+    assert set(SETTINGS) - GONE <= {f.name for f in fields(Settings)}
 
 
 def test_its_facts_are_read(run):

@@ -32,6 +32,7 @@ def routes() -> list[Route]:
         Route(f"{image}/picture", picture),
         Route(f"{image}/thumbnail", thumbnail),
         Route(f"{image}/attention", attention),
+        Route(f"{image}/decision", decision),
         Route(f"{image}/history", history),
     ]
 
@@ -103,6 +104,17 @@ def attention(request: Request) -> Response:
         values = s.predictor.rollout(k, query)
     else:
         values = s.predictor.attention(k, layer, head, query)
+    return Response(values.numpy().astype("<f4").tobytes(), media_type=BINARY)
+
+
+def decision(request: Request) -> Response:
+    """The decision map of the predicted or the true class, or of the predicted one against the true one."""
+    s, k = _image(request)
+    explained = p.choice(request, "explained", ("predicted", "true", "against_true"))
+    exact = p.choice(request, "exact", ("yes", "no")) == "yes"
+    true = int(s.part.labels[k])
+    target, against = (true if explained == "true" else None), (true if explained == "against_true" else None)
+    values = s.predictor.decision(k, target, against, exact)
     return Response(values.numpy().astype("<f4").tobytes(), media_type=BINARY)
 
 

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 
 from sigmoid_vit.errors import UserError
+from sigmoid_vit.model.decision import decision_map, effect_of_erasing
 from sigmoid_vit.model.edit import AttentionEdit, LayerEdit, resolve_indices
 from sigmoid_vit.model.readout import on_grid, query_rows, rollout, sigmoid_map, softmax_attention
 from sigmoid_vit.runs.network import Network
 
 KEPT = 4  # images whose tokens stay in memory: the present one and those a person goes back to
 CLS = "cls"
+CELLS_AT_A_TIME = 8  # erased before others may use the network
 
 
 @dataclass
@@ -38,6 +40,7 @@ class Predictor:
     def __init__(self, network: Network, read: Callable[[int], Tensor]) -> None:
         self.model, self.transform, self.read = network.model, network.transform, read
         self.device, self.grid = network.device, network.grid
+        self.erases_every_cell = network.erases_every_cell
         self._passes: OrderedDict[int, UneditedPass] = OrderedDict()
         self._worker = ThreadPoolExecutor(1, "network")
         self._last_request = -1e9
@@ -74,6 +77,25 @@ class Predictor:
     def rollout(self, i: int, query: int | str) -> Tensor:
         """Attention rollout over all layers, divided by its maximum, 0..1 [gh, gw]; `query` as above."""
         return self._compute(lambda: self._rollout(i, query))
+
+    def decision(self, i: int, target: int | None, against: int | None, exact: bool) -> Tensor:
+        """What each cell does to the decision, in nats [gh, gw]: `decision_map` of image i.
+
+        Args:
+            target, against: classes; a target of None is the predicted one.
+            exact: erase every cell; people's requests may come in between.
+        """
+        if not exact:
+            found = self._compute(
+                lambda: decision_map(self.model, self._pass(i).image, target, against, False)
+            )
+            return found[0].cpu()
+        gh, gw = self.grid
+        effect = torch.zeros(1, gh, gw)
+        for cells in torch.arange(gh * gw).split(CELLS_AT_A_TIME):
+            chosen = torch.zeros(1, gh * gw, dtype=torch.bool).index_fill(1, cells, True).view(1, gh, gw)
+            effect += self._compute(lambda c=chosen: self._effect(i, c, target, against))
+        return effect[0]
 
     def predict_batch(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Of images uint8 [B, 3, h, w]: probabilities [B, K] and attention of the last layer [B, gh, gw].
@@ -131,6 +153,9 @@ class Predictor:
         heads = slice(None) if head is None else resolve_indices([head], self.num_heads, "head")
         logits = self._logits(i, layer, self._rows(query))
         return sigmoid_map(logits, self.grid)[0, heads].mean(0).cpu()
+
+    def _effect(self, i: int, cells: Tensor, target: int | None, against: int | None) -> Tensor:
+        return effect_of_erasing(self.model, self._pass(i).image, cells, target, against).cpu()
 
     def _rollout(self, i: int, query: int | str) -> Tensor:
         rows = self._rows(query)

@@ -117,6 +117,7 @@ class Session:
             "grid": self.predictor.grid,
             "layers": self.predictor.num_layers,
             "heads": self.predictor.num_heads,
+            "decision_at_once": self.predictor.erases_every_cell,
             "prefix_tokens": self.predictor.model.num_prefix_tokens,
             "class_token": self.class_token,
             "images": len(self.part),

@@ -20,21 +20,30 @@ from sigmoid_vit.runs.network import Network
 
 STEPS = 10  # in which cells are taken away or brought in
 MEMORY = 2**30  # bytes of attention logits that one batch may take
+DECISIONS = 50  # images whose decision map is compared with the masks, at most
 
 
 def against_masks(network: Network, part: Prepared, marked: MarkedCells, batch_size: int) -> dict:
-    """Pointing game, EPG and IoU of every map, means over the marked images; `chance`: of a uniform map."""
+    """Pointing game, EPG and IoU of every map, means over the marked images; `chance`: of a uniform map.
+
+    `decision` is of the decision map, where it is above 0, on DECISIONS of the images at most, with its own n
+    and `chance`.
+    """
     positions = np.array(sorted(marked.cover))
-    cover = torch.from_numpy(np.stack([marked.cover[i] for i in positions])).float()
+    cover = _cover(marked, positions)
     batches = [
         [kind.cpu() for kind in attention_maps(network.model, images)[1]]
         for images in _inputs(network, part, positions, batch_size)
     ]
     found = AttentionMaps(*map(torch.cat, zip(*batches, strict=True)))
 
-    def figures(maps: Tensor) -> dict[str, float]:
+    def figures(maps: Tensor, cover: Tensor = cover) -> dict[str, float]:
         return {name: measure(maps, cover).mean().item() for name, measure in MEASURES.items()}
 
+    few = positions[np.linspace(0, len(positions) - 1, min(DECISIONS, len(positions))).round().astype(int)]
+    inputs = _inputs(network, part, few, batch_size)
+    effects = torch.cat([network.decision_map(x) for x in inputs])
+    of_few = _cover(marked, few)
     return {
         "from": marked.source,
         "n": len(positions),
@@ -43,7 +52,18 @@ def against_masks(network: Network, part: Prepared, marked: MarkedCells, batch_s
         "sigmoid": {str(i): figures(maps) for i, maps in enumerate(found.sigmoid.unbind(1))},
         "softmax": {str(i): figures(_of_maximum(maps)) for i, maps in enumerate(found.softmax.unbind(1))},
         "rollout": figures(_of_maximum(found.rollout)),
+        "decision": {
+            "n": len(few),
+            "exact": network.erases_every_cell,
+            **figures(_of_maximum(effects.clamp(min=0)), of_few),
+            "chance": figures(torch.ones_like(of_few), of_few),
+        },
     }
+
+
+def _cover(marked: MarkedCells, positions: np.ndarray) -> Tensor:
+    """The share of each cell marked on the images at these positions, [n, gh, gw]."""
+    return torch.from_numpy(np.stack([marked.cover[i] for i in positions])).float()
 
 
 @torch.no_grad()
@@ -53,9 +73,10 @@ def faithfulness(
     """Insertion and deletion (RISE, Petsiuk et al., 2018) on the images at these positions.
 
     Returns:
-        n, steps, share (of the cells touched, at each point of the curves), and for every order (`sigmoid`,
-        the last layer's sigmoid attention; `rollout`; `random`, the control) the mean curves and the areas
-        under them. A good order has a high insertion and a low deletion AUC.
+        n, steps, share (of the cells touched, at each point of the curves), exact (whether the decision map
+        is), and for every order (`decision`, the decision map; `sigmoid`, the last layer's sigmoid attention;
+        `rollout`; `random`, the control) the mean curves and the areas under them. A good order has a high
+        insertion and a low deletion AUC.
     """
     model, (gh, gw) = network.model, network.grid
     steps = min(STEPS, gh * gw)
@@ -67,13 +88,19 @@ def faithfulness(
         predicted = class_logits.argmax(1)
         control = random[done : done + len(images)].to(images.device)
         done += len(images)
-        orders = {"sigmoid": maps.sigmoid[:, -1], "rollout": maps.rollout, "random": control}
+        effect = network.decision_map(images, predicted).to(images.device)
+        orders = {
+            "decision": effect,
+            "sigmoid": maps.sigmoid[:, -1],
+            "rollout": maps.rollout,
+            "random": control,
+        }
         for order, values in orders.items():
             for kind in ("insertion", "deletion"):
                 curve = probability_curve(model, images, values, predicted, counts, kind == "insertion")
                 curves[order, kind].append(curve.cpu())
     share = (counts / (gh * gw)).tolist()
-    result = {"n": len(positions), "steps": steps, "share": share}
+    result = {"n": len(positions), "steps": steps, "share": share, "exact": network.erases_every_cell}
     for (order, kind), parts in curves.items():
         curve = torch.cat(parts).mean(0).tolist()
         result.setdefault(order, {}).update({f"{kind}_auc": float(auc(share, curve)), f"{kind}_curve": curve})
@@ -133,21 +160,36 @@ def summary(quality: dict) -> list[str]:
     """What `attention_quality` returns, in a line for the masks and one for faithfulness."""
     lines = []
     if masks := quality.get("masks"):
-        last = str(len(masks["sigmoid"]) - 1)
-        views = {"last layer": masks["sigmoid"][last], "rollout": masks["rollout"], "chance": masks["chance"]}
-        told = (
-            f"{name} {figures['epg']:.3f} / {figures['pointing_game']:.3f} / {figures['iou']:.3f}"
-            for name, figures in views.items()
+        last, decision = str(len(masks["sigmoid"]) - 1), masks["decision"]
+        shown = {
+            "softmax, last layer": masks["softmax"][last],
+            "sigmoid, last layer": masks["sigmoid"][last],
+            "rollout": masks["rollout"],
+            "chance": masks["chance"],
+            f"decision map ({_kind(decision)}, {decision['n']} images)": decision,
+            "chance there": decision["chance"],
+        }
+        figures = (
+            f"{name} {f['epg']:.3f} / {f['pointing_game']:.3f} / {f['iou']:.3f}" for name, f in shown.items()
         )
-        lines.append(f"EPG / pointing game / IoU on {masks['n']} {masks['from']}: {', '.join(told)}")
+        lines.append(f"EPG / pointing game / IoU on {masks['n']} {masks['from']}: {', '.join(figures)}")
     if curves := quality.get("faithfulness"):
-        orders = {"last layer": "sigmoid", "rollout": "rollout", "random order": "random"}
-        told = (
+        orders = {
+            f"decision map ({_kind(curves)})": "decision",
+            "sigmoid, last layer": "sigmoid",
+            "rollout": "rollout",
+            "random order": "random",
+        }
+        figures = (
             f"{name} {curves[order]['insertion_auc']:.3f} / {curves[order]['deletion_auc']:.3f}"
             for name, order in orders.items()
         )
-        lines.append(f"insertion / deletion AUC on {curves['n']} images: {', '.join(told)}")
+        lines.append(f"insertion / deletion AUC on {curves['n']} images: {', '.join(figures)}")
     return lines
+
+
+def _kind(figures: dict) -> str:
+    return "exact" if figures["exact"] else "estimate"
 
 
 def _inputs(network: Network, part: Prepared, positions: np.ndarray, batch_size: int) -> Iterator[Tensor]:
@@ -160,4 +202,4 @@ def _inputs(network: Network, part: Prepared, positions: np.ndarray, batch_size:
 
 def _of_maximum(maps: Tensor) -> Tensor:
     """Maps [B, gh, gw] divided by their own maximum."""
-    return maps / maps.amax((1, 2), keepdim=True)
+    return maps / maps.amax((1, 2), keepdim=True).clamp(min=torch.finfo(maps.dtype).tiny)

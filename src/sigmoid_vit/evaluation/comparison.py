@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from scipy.stats import binomtest
 from torch import Tensor
 
+from sigmoid_vit.evaluation.paired import Outcomes, difference_text, paired_differences
+
 
 def mcnemar(before_right: Tensor, after_right: Tensor) -> float:
     """p-value of McNemar's exact two-sided test on the same n images, bool [n] each.
@@ -29,7 +31,7 @@ def compare_predictions(before: Tensor, after: Tensor, labels: Tensor, ids: Sequ
         n; accuracy of the later network ("run") and of the one before ("against") as fractions; ids of the
         errors that were fixed and of the right predictions that were broken, by the gain and by the loss of
         the probability of the true class, largest first; how many images both have right and wrong;
-        mcnemar_p.
+        mcnemar_p; and difference, their `paired_differences`.
     """
     before_right, after_right = before.argmax(1) == labels, after.argmax(1) == labels
     gain = (after - before).gather(1, labels[:, None]).squeeze(1)
@@ -47,15 +49,17 @@ def compare_predictions(before: Tensor, after: Tensor, labels: Tensor, ids: Sequ
         "both_right": int((before_right & after_right).sum()),
         "both_wrong": int((~before_right & ~after_right).sum()),
         "mcnemar_p": mcnemar(before_right, after_right),
+        "difference": paired_differences([Outcomes(before_right, after_right, labels)]),
     }
 
 
 def comparison_report(change: dict) -> list[str]:
-    """What `evaluation.evaluate_run` found against the run before, in two lines for the person."""
+    """What `evaluation.evaluate_run` found against the run before, in three lines for the person."""
     accuracy = change["accuracy"]
     return [
         f"against {change['against']}: accuracy {accuracy['against']:.4f} -> {accuracy['run']:.4f}, "
         f"{len(change['fixed'])} fixed, {len(change['broken'])} broken, "
         f"McNemar's exact p {change['mcnemar_p']:.2g}",
+        f"difference: {difference_text(change['difference'])}",
         f"what changed: {change['folder']}",
     ]

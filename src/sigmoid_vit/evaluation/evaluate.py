@@ -14,6 +14,7 @@ from sigmoid_vit.data import Part
 from sigmoid_vit.evaluation.attention_quality import attention_quality, summary
 from sigmoid_vit.evaluation.comparison import compare_predictions, comparison_report
 from sigmoid_vit.evaluation.metrics import classification_metrics
+from sigmoid_vit.evaluation.paired import Outcomes, difference_text, paired_differences, paired_runs
 from sigmoid_vit.figures.attention_maps import LAYERS_SHOWN, attention_pictures
 from sigmoid_vit.figures.classification import classification_pictures
 from sigmoid_vit.figures.faithfulness import faithfulness_picture
@@ -49,7 +50,7 @@ OF_TWO_RUNS = ("outcomes", "fixed", "broken", "edits")
 class EvaluateOptions:
     """What is evaluated and how; `src/evaluate.py` has an option for every field."""
 
-    run: str = option(text="the run's folder, result/<RUNS_NAME>")
+    run: str = option(text="the run's folder, result/<RUNS_NAME>; or a quoted pattern: 'result/full_s*'")
     split: Sequence[str] = option(
         (), "train, val or test parts (default: test, or val where there is no test)", nargs="+"
     )
@@ -67,7 +68,9 @@ class EvaluateOptions:
     )
     faithfulness: int = option(50, "images for insertion and deletion, 0 for none", low=0)
     against: str | None = option(
-        None, "the run before: what was fixed, what was broken, McNemar's test", metavar="RUN"
+        None,
+        "the run before, or a pattern, paired by seed: what changed, differences, McNemar's test",
+        metavar="RUN",
     )
 
     def __post_init__(self) -> None:
@@ -75,19 +78,26 @@ class EvaluateOptions:
 
 
 def evaluate(options: EvaluateOptions) -> Iterator[dict]:
-    """Evaluate a run on parts of its data set and write figures and pictures into its folder.
+    """Evaluate runs on parts of their data set and write figures and pictures into their folders.
 
     Yields:
-        For each part the content of metrics.json, and the folder the files went to: evaluation/, with the
-        names of another split or of the last checkpoint below it. With `against` also comparison: the
-        content of comparison.json (see `compare_predictions`), and its folder below, against_<run before>.
+        For each part and run the content of metrics.json, and the folder the files went to: evaluation/, with
+        the names of another split or of the last checkpoint below it. With `against` also comparison: the
+        content of comparison.json (see `compare_predictions`), and its folder below, against_<run before>;
+        and behind the last of several pairs, pairs: their `paired_differences`.
 
     Raises:
         UserError: there is nothing to evaluate, to measure against or to compare with (see `open_networks`);
             known before anything of the part is predicted or written.
     """
+    runs = paired_runs(options.run, options.against)
     for split in options.split or (None,):
-        yield _evaluate_part(options, split)
+        outcomes = []
+        for run, before in runs:
+            metrics = _evaluate_part(options, run, before, split, outcomes)
+            if 1 < len(outcomes) == len(runs):
+                metrics["pairs"] = paired_differences(outcomes)
+            yield metrics
 
 
 def evaluate_run(run: str | Path, split: str | None = None, **options) -> dict:
@@ -95,8 +105,9 @@ def evaluate_run(run: str | Path, split: str | None = None, **options) -> dict:
     return next(evaluate(EvaluateOptions(str(run), [split] if split else (), **options)))
 
 
-def _evaluate_part(o: EvaluateOptions, split: str | None) -> dict:
-    run, run_before = Run(o.run), Run(o.against) if o.against else None
+def _evaluate_part(
+    o: EvaluateOptions, run: Run, run_before: Run | None, split: str | None, outcomes: list[Outcomes]
+) -> dict:
     data, part, network, former = open_networks(run, run_before, split, o.checkpoint, o.dataset_path)
     prepared = network.prepare(part)
     marked = marked_cells(data, prepared.part, network.grid, o.masks, o.edits)
@@ -108,6 +119,7 @@ def _evaluate_part(o: EvaluateOptions, split: str | None) -> dict:
     _write_metrics(out, predictions, metrics, o.errors)
     if before is None:
         return {**metrics, "folder": str(out)}
+    outcomes.append(Outcomes.of(before.probabilities, predictions.probabilities, predictions.labels))
     below = out / f"against_{former.name}"
     change = _write_comparison(below, before, predictions, data.train, o.errors)
     return {**metrics, "folder": str(out), "comparison": {**change, "folder": str(below)}}
@@ -168,7 +180,7 @@ def _pictures(predictions: Predictions, metrics: dict, shown: int) -> dict[str, 
     return drawn
 
 
-def report(run: str | Path, metrics: dict) -> list[str]:
+def report(metrics: dict) -> list[str]:
     """What `evaluate` found, in a few lines for the person."""
     tops = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items() if name.startswith("top"))
     figures = ", ".join(
@@ -180,12 +192,26 @@ def report(run: str | Path, metrics: dict) -> list[str]:
         )
     )
     return [
-        f"{run} on {metrics['split']} ({metrics['n']} images): {tops}",
+        f"{metrics['run']} on {metrics['split']} ({metrics['n']} images): {tops}",
         figures,
+        *_beside_the_commonest_class(metrics),
         *summary(metrics["attention"]),
         f"figures, predictions and pictures: {metrics['folder']}",
         *(comparison_report(metrics["comparison"]) if "comparison" in metrics else []),
+        *([f"all pairs: {difference_text(metrics['pairs'])}"] if "pairs" in metrics else []),
     ]
+
+
+def _beside_the_commonest_class(metrics: dict) -> list[str]:
+    """What one answer for every image would get, and whether the network gives no other."""
+    trivial = metrics["commonest_class"]
+    lines = [
+        f"{trivial['class']!r} for every image would get: top1 {trivial['top1']:.4f}, "
+        f"macro {trivial['macro_accuracy']:.4f}"
+    ]
+    if metrics["predicted_classes"] == 1:
+        lines.append("warning: the network predicts one and the same class for every image")
+    return lines
 
 
 def _write_predictions(path: Path, predictions: Predictions) -> None:

@@ -18,7 +18,8 @@ def classification_metrics(probabilities: Tensor, labels: Tensor, classes: list[
         classes: the K names.
 
     Returns:
-        n; top1 to top5 (as far as there are classes); macro_accuracy over the classes present; mpp, the
+        n; top1 to top5 (as far as there are classes); macro_accuracy over the classes present;
+        commonest_class, what its name for every image would get; predicted_classes, how many are; mpp, the
         probability of the true class (mean, max, min); ece, the expected calibration error, and its bins, see
         `calibration_bins`; per_class_accuracy, None for a class without images; confusion_matrix [K][K], rows
         are true classes.
@@ -27,7 +28,8 @@ def classification_metrics(probabilities: Tensor, labels: Tensor, classes: list[
     K = len(classes)
     true_class = probabilities.gather(1, labels[:, None]).squeeze(1)
     confusion = tm.multiclass_confusion_matrix(probabilities, labels, K)
-    per_class = (confusion.diag() / confusion.sum(1)).tolist()  # nan where a class has no images
+    images = confusion.sum(1)
+    per_class = (confusion.diag() / images).tolist()  # nan where a class has no images
     present = [a for a in per_class if not math.isnan(a)]
     tops = {
         f"top{k}": tm.multiclass_accuracy(probabilities, labels, K, top_k=k, average="micro").item()
@@ -37,6 +39,12 @@ def classification_metrics(probabilities: Tensor, labels: Tensor, classes: list[
         "n": len(labels),
         **tops,
         "macro_accuracy": sum(present) / len(present),
+        "commonest_class": {
+            "class": classes[int(images.argmax())],
+            "top1": (images.max() / images.sum()).item(),
+            "macro_accuracy": 1 / len(present),
+        },
+        "predicted_classes": int((confusion.sum(0) > 0).sum()),
         "mpp": {name: getattr(true_class, name)().item() for name in ("mean", "max", "min")},
         "ece": tm.multiclass_calibration_error(probabilities, labels, K, n_bins=CALIBRATION_BINS).item(),
         "calibration": calibration_bins(probabilities, labels),

@@ -1,8 +1,9 @@
-"""The attention of a network on some images, every head and every layer, on the scale 0..1."""
+"""What a network decides by on some images, and its attention in every head and layer."""
 
 from collections.abc import Sequence
 
 import torch
+from matplotlib import colors
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -14,33 +15,44 @@ from sigmoid_vit.model.readout import query_name, sigmoid_attention
 from sigmoid_vit.runs.network import Network, Predictions
 
 ATTENTION_COLOURS = "viridis"
+DECISION_COLOURS = "RdBu_r"  # red: speaks for the class
 LAYERS_SHOWN = 3  # images whose attention is shown in all layers
 ACROSS = 6  # layers or heads side by side
 WIDTH, CELL = 7.6, 1.15  # inches of all maps side by side, and of one, with what is around it, at most
 
 
 def heads_picture(network: Network, part: Prepared, chosen: list[int], title: str = "") -> Picture:
-    """The images at these positions with their sigmoid attention in the last layer, head mean and every head.
+    """The images at these positions with their decision map and their sigmoid attention in the last layer.
 
-    The numbers are those of the head mean, beside what the network predicts.
+    The numbers are of the decision map and of the attention's head mean, beside what the network predicts.
     """
-    class_logits, maps = sigmoid_attention(network.model, network.inputs(part, chosen))
+    inputs = network.inputs(part, chosen)
+    class_logits, maps = sigmoid_attention(network.model, inputs)
+    effects = network.decision_map(inputs)
     probabilities, maps, labels = class_logits.float().softmax(1).cpu(), maps.cpu(), part.part.labels[chosen]
     ids, numbers = [part.part.ids[i] for i in chosen], {}
     texts = [
         prediction_text(image_id, p, label, network.classes)
         for image_id, p, label in zip(ids, probabilities, labels.tolist(), strict=True)
     ]
-    for image_id, p, label, values in zip(ids, probabilities, labels, maps.mean(1), strict=True):
+    shown = zip(ids, probabilities, labels, effects, maps.mean(1), strict=True)
+    for image_id, p, label, effect, values in shown:
         numbers[image_id] = {
             "prediction": network.classes[p.argmax()],
             "probability": p.max(),
             "true": network.classes[label],
             "probability of true": p[label],
-            "strongest cell (row, column)": strongest_cell(values),
+            "cell that decides most (row, column)": strongest_cell(effect),
+            "effect of erasing it, in nats": effect.max(),
+            "strongest cell of attention (row, column)": strongest_cell(values),
             "its sigmoid attention": values.max(),
         }
-    figure = draw_heads(part.pixels(chosen), maps, texts, title, query_name(network.model))
+    exact = "" if network.erases_every_cell else ", estimated"
+    query = query_name(network.model)
+    heading = (
+        f"{title}\ndecision map{exact} (red: for the prediction); sigmoid attention ({query}), last block"
+    )
+    figure = draw_heads(part.pixels(chosen), effects, maps, texts, heading.strip())
     return Picture(figure, numbers)
 
 
@@ -75,26 +87,28 @@ def strongest_cell(values: Tensor) -> tuple[int, int]:
 
 
 def draw_heads(
-    images: Tensor, maps: Tensor, titles: Sequence[str], title: str = "", query: str = "class token"
+    images: Tensor, effects: Tensor, maps: Tensor, titles: Sequence[str], title: str = ""
 ) -> Figure:
-    """Per image: the image, the head mean of its sigmoid attention, and every head, ACROSS side by side.
+    """Per image: the image, its decision map, its sigmoid attention as head mean and in heads, ACROSS a row.
+
+    The decision map has a scale of its own, which stands below it.
 
     Args:
         images: uint8 [B, 3, h, w].
+        effects: decision maps in nats, [B, gh, gw].
         maps: sigmoid attention in 0..1, [B, H, gh, gw].
         titles: B texts, shown left of the images.
         title: of the whole figure.
-        query: whose attention it is, in words.
     """
     B, H = maps.shape[:2]
     heads = _in_rows([f"head {h}" for h in range(H)])
     mosaic = [
-        [f"image {i}", f"head mean {i}", *(name and f"{name} {i}" for name in row)]
+        [f"image {i}", f"decision map {i}", f"head mean {i}", *(name and f"{name} {i}" for name in row)]
         for i in range(B)
         for row in heads
     ]
     titles, width, height = beside(titles)
-    across = 2 + len(heads[0])
+    across = 3 + len(heads[0])
     cell = min(CELL, WIDTH / across)
     with style():
         size = cell * across + width + 0.9, B * max((cell + 0.15) * len(heads), height) + 0.6
@@ -103,15 +117,16 @@ def draw_heads(
         for i in range(B):
             axes[f"image {i}"].imshow(images[i].permute(1, 2, 0).numpy())
             axes[f"image {i}"].set_ylabel(titles[i], rotation=0, ha="right", va="center")
+            decision_map_axes(axes[f"decision map {i}"], effects[i])
             shown = {"head mean": maps[i].mean(0)} | {f"head {h}": maps[i, h] for h in range(H)}
             for name, values in shown.items():
                 scale = attention_map(axes[f"{name} {i}"], values)
-            for name in ("image", *shown):
+            for name in ("image", "decision map", *shown):
                 axes[f"{name} {i}"].set(xticks=[], yticks=[], title=name if i == 0 or len(heads) > 1 else "")
         figure.colorbar(
             scale, ax=list(axes.values()), pad=0.01, label="sigmoid attention", shrink=min(1, 3 / size[1])
         )
-        headed(figure, f"{title}\nsigmoid attention ({query}), last block".strip())
+        headed(figure, title)
     return figure
 
 
@@ -172,6 +187,14 @@ def draw_layers(
         figure.colorbar(scale, ax=list(axes.values()), pad=0.01, label=label, shrink=min(1, 3 / size[1]))
         headed(figure, f"{title}\nattention ({query}) in every layer, head mean".strip())
     return figure
+
+
+def decision_map_axes(axes: Axes, effect: Tensor) -> None:
+    """Draw a decision map [gh, gw] on its own scale around 0, the end of which is written below."""
+    effect = torch.as_tensor(effect).float()
+    largest = effect.abs().max().item()
+    axes.imshow(effect.numpy(), cmap=DECISION_COLOURS, norm=colors.CenteredNorm(0, largest or 1))
+    axes.set_xlabel(f"±{largest:.2g} nats", labelpad=2)
 
 
 def attention_map(axes: Axes, values: Tensor):

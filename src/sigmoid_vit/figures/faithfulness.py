@@ -6,6 +6,7 @@ from sigmoid_vit.figures.style import Picture, headed, style
 from sigmoid_vit.runs.network import Predictions
 
 ORDERS = {  # of insertion and deletion: name, and how its curve is drawn
+    "decision": ("decision map", dict(color="#440154", marker="^", markersize=3)),
     "sigmoid": ("sigmoid attention, last block", dict(color="#31688e", marker="o", markersize=3)),
     "rollout": ("rollout", dict(color="#d95f02", marker="s", markersize=3)),
     "random": ("random order", dict(color="#777777", linestyle="--")),

@@ -31,8 +31,7 @@ def edit_effect(
     """The prediction for image i without and with an edit, and the attention of one query in both.
 
     Args:
-        edit: of one image and all heads; None removes the cell with the strongest sigmoid attention in the
-            last block.
+        edit: of one image and all heads; None removes the cell that decides most.
         layer: whose attention is shown, and head; None for the mean over the heads.
         query: the patch whose attention is shown; None for the class token, or the mean over all patches.
     """
@@ -105,10 +104,10 @@ def _span(what: str, first: int, last: int) -> str:
 
 
 def erased(predictions: Predictions, i: int) -> AttentionEdit:
-    """The edit that removes the cell of image i with the strongest sigmoid attention in the last block."""
+    """The edit that removes the cell of image i that decides most, by the decision map."""
     value = torch.zeros(1, *predictions.network.grid)
     edited = torch.zeros_like(value, dtype=torch.bool)
-    edited[0][strongest_cell(predictions.attention([i])[0].mean(0))] = True
+    edited[0][strongest_cell(predictions.decision_maps([i])[0])] = True
     return AttentionEdit(value, edited)
 
 

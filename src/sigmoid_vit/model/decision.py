@@ -5,15 +5,15 @@ Attention shows which tokens are mixed, not what the class logits come from. Era
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.model.edit import AttentionEdit, LayerEdit
+from sigmoid_vit.model.readout import attention_maps, patch_grid
 from sigmoid_vit.model.vit import SigmoidViT
 
 PASSES = 64  # passes with one cell erased that are computed at a time
-STEPS = 8  # of the estimate, between all cells present and all removed
+REFINED = 16  # cells of an image that the estimate erases
 
 
 def decision_map(
@@ -30,8 +30,8 @@ def decision_map(
         images: [B, 3, H, W].
         target: the class, one for all images or int64 [B]; None for the predicted class of each.
         against: a second class, likewise; the map is then of log p(target) - log p(against).
-        exact: erase each cell in turn, gh x gw passes an image; False estimates all of them from STEPS
-            forward and backward passes.
+        exact: erase each cell in turn, gh x gw passes an image. False: erase only the REFINED cells that come
+            first by the gradient or by rollout, and take the gradient for the others.
 
     Returns:
         float32 [B, gh, gw], in nats: above 0 where the cell speaks for the class, below 0 where it speaks
@@ -40,12 +40,41 @@ def decision_map(
     Raises:
         UserError: a class that the network does not have.
     """
-    with torch.no_grad():
-        scores = model(images).float().log_softmax(1)
+    grid = patch_grid(model, images)
+    if exact or grid[0] * grid[1] <= REFINED:
+        everything = torch.ones(len(images), *grid, dtype=torch.bool)
+        return effect_of_erasing(model, images, everything, target, against)
+    tokens, question = _question(model, images, target, against)
+    effect = _gradient(model, tokens, question)
+    first = _first_cells(model, images, effect)
+    erased = _erase(model, images, tokens, question, first)
+    return torch.where(first.to(erased.device), erased, effect).unflatten(1, grid)
+
+
+def effect_of_erasing(
+    model: SigmoidViT,
+    images: Tensor,
+    cells: Tensor,
+    target: int | Tensor | None = None,
+    against: int | Tensor | None = None,
+) -> Tensor:
+    """The exact decision map at some cells, bool [B, gh, gw], and 0 at the others; see `decision_map`."""
+    tokens, question = _question(model, images, target, against)
+    return _erase(model, images, tokens, question, cells.flatten(1)).unflatten(1, cells.shape[1:])
+
+
+Question = tuple[Tensor, Tensor | None]  # class numbers int64 [B], and those they are compared with
+
+
+@torch.no_grad()
+def _question(
+    model: SigmoidViT, images: Tensor, target: int | Tensor | None, against: int | Tensor | None
+) -> tuple[Tensor, Question]:
+    """The tokens in front of the first block, [B, N, C], and which classes are asked about."""
+    tokens = model.embed(images)
+    scores = _class_logits(model, tokens)
     target = _classes(scores, scores.argmax(1) if target is None else target)
-    against = None if against is None else _classes(scores, against)
-    effects = _erase_each if exact else _estimate
-    return effects(model, images, target, against)
+    return tokens, (target, None if against is None else _classes(scores, against))
 
 
 def _classes(scores: Tensor, given: int | Tensor) -> Tensor:
@@ -56,9 +85,10 @@ def _classes(scores: Tensor, given: int | Tensor) -> Tensor:
     return classes
 
 
-def _score(class_logits: Tensor, target: Tensor, against: Tensor | None) -> Tensor:
+def _score(class_logits: Tensor, question: Question) -> Tensor:
     """log p(target), or its difference to log p(against): [B]."""
     scores = class_logits.float().log_softmax(1)
+    target, against = question
     score = scores.gather(1, target[:, None])
     if against is not None:
         score = score - scores.gather(1, against[:, None])
@@ -66,22 +96,42 @@ def _score(class_logits: Tensor, target: Tensor, against: Tensor | None) -> Tens
 
 
 @torch.no_grad()
-def _erase_each(model: SigmoidViT, images: Tensor, target: Tensor, against: Tensor | None) -> Tensor:
-    grid = tuple(model.patch_embed.dynamic_feat_size(images.shape[-2:]))
-    cells, device = grid[0] * grid[1], images.device
-    tokens = model.embed(images)
-    effect = torch.empty(len(images), cells, device=device)
-    own = _score(_class_logits(model, tokens), target, against)
-    for pairs in torch.cartesian_prod(torch.arange(len(images)), torch.arange(cells)).split(PASSES):
+def _erase(model: SigmoidViT, images: Tensor, tokens: Tensor, question: Question, cells: Tensor) -> Tensor:
+    """The fall of the score when each of the cells, bool [B, gh * gw], is erased alone; 0 for the others."""
+    (target, against), grid, device = question, patch_grid(model, images), images.device
+    effect = torch.zeros(cells.shape, device=device)
+    own = _score(_class_logits(model, tokens), question)
+    for pairs in torch.nonzero(cells).split(PASSES):
         image, cell = pairs.to(device).unbind(1)
-        edited = torch.zeros(len(pairs), cells, dtype=torch.bool, device=device)
+        edited = torch.zeros(len(pairs), cells.shape[1], dtype=torch.bool, device=device)
         edited[torch.arange(len(pairs)), cell] = True
         edit = AttentionEdit(torch.zeros(len(pairs), *grid), edited.unflatten(1, grid))
         _, layer_edit = model.layer_edit(images[image], edit)
-        rival = None if against is None else against[image]
-        without = _score(_class_logits(model, tokens[image], layer_edit), target[image], rival)
+        asked = target[image], None if against is None else against[image]
+        without = _score(_class_logits(model, tokens[image], layer_edit), asked)
         effect[image, cell] = own[image] - without
-    return effect.unflatten(1, grid)
+    return effect
+
+
+def _gradient(model: SigmoidViT, tokens: Tensor, question: Question) -> Tensor:
+    """The derivative of the score by each cell's weight as a key, in all layers and rows: [B, gh * gw]."""
+    prefix = model.num_prefix_tokens
+    with torch.inference_mode(False), torch.enable_grad():
+        bias = torch.zeros(tokens.shape[:2], device=tokens.device, requires_grad=True)  # log of the weight, 1
+        # tensors of inference mode would have no gradient; their copies do
+        x, question = tokens.clone(), [c if c is None else c.clone() for c in question]
+        for block in model.blocks:
+            x = block(x, attn_mask=bias[:, None, None].to(x.dtype))
+        score = _score(model.forward_head(model.norm(x)), question)
+        return torch.autograd.grad(score.sum(), bias)[0][:, prefix:]
+
+
+def _first_cells(model: SigmoidViT, images: Tensor, effect: Tensor) -> Tensor:
+    """The REFINED cells that come first by the size of the effect, or by rollout: bool [B, gh * gw]."""
+    flow = attention_maps(model, images)[1].rollout.flatten(1)
+    ranks = [x.argsort(1, descending=True).argsort(1) for x in (effect.abs(), flow)]
+    best = torch.minimum(*ranks).argsort(dim=1, stable=True)[:, :REFINED]
+    return torch.zeros_like(effect, dtype=torch.bool).scatter(1, best, True)
 
 
 def _class_logits(model: SigmoidViT, tokens: Tensor, edit: LayerEdit | None = None) -> Tensor:
@@ -89,24 +139,3 @@ def _class_logits(model: SigmoidViT, tokens: Tensor, edit: LayerEdit | None = No
     for i in range(len(model.blocks)):
         tokens, _ = model.forward_block(i, tokens, edit)
     return model.forward_head(model.norm(tokens))
-
-
-def _estimate(model: SigmoidViT, images: Tensor, target: Tensor, against: Tensor | None) -> Tensor:
-    """Integrated gradients (Sundararajan et al., 2017) of the weight that each cell has as a key.
-
-    The weight goes from 0, removed, to 1, present, for all cells together; the gradient is taken at STEPS
-    midpoints. Summed over the cells it is the effect of removing all of them.
-    """
-    grid = tuple(model.patch_embed.dynamic_feat_size(images.shape[-2:]))
-    shape, prefix = (len(images), grid[0] * grid[1]), model.num_prefix_tokens
-    effect = torch.zeros(shape, device=images.device)
-    with torch.enable_grad():
-        for step in range(STEPS):
-            weight = torch.full(shape, (step + 0.5) / STEPS, device=images.device, requires_grad=True)
-            tokens = model.embed(images).detach()
-            bias = F.pad(weight.log(), (prefix, 0))[:, None, None].to(tokens.dtype)  # [B, 1, 1, N]
-            for block in model.blocks:
-                tokens = block(tokens, attn_mask=bias)
-            score = _score(model.forward_head(model.norm(tokens)), target, against)
-            effect += torch.autograd.grad(score.sum(), weight)[0] / STEPS
-    return effect.unflatten(1, grid)

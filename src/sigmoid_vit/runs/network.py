@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 import numpy as np
 import timm.data
@@ -17,6 +18,7 @@ from torch import Tensor
 from sigmoid_vit.data import BatchTransform, Part, Prepared
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.model.checkpoints import load_into
+from sigmoid_vit.model.decision import decision_map
 from sigmoid_vit.model.readout import AttentionMaps, attention_maps, sigmoid_attention
 from sigmoid_vit.model.vit import SigmoidViT, create_model
 from sigmoid_vit.model.weights import stock_model
@@ -25,6 +27,7 @@ from sigmoid_vit.runs.folder import Run
 from sigmoid_vit.runs.settings import Settings
 
 MOST_AT_A_TIME = 256  # images predicted in one batch, unless asked for
+EXACT_CELLS = 100  # of a grid, up to which decision maps are exact; erasing more of them one by one is slow
 
 
 @dataclass
@@ -84,6 +87,15 @@ class Network:
     def batch_size(self) -> int:
         """Images predicted at a time, unless asked for."""
         return min(self.settings.batch_size, MOST_AT_A_TIME)
+
+    @property
+    def erases_every_cell(self) -> bool:
+        """Whether the decision maps are exact; on a larger grid they are estimated."""
+        return prod(self.grid) <= EXACT_CELLS
+
+    def decision_map(self, inputs: Tensor, target: int | Tensor | None = None) -> Tensor:
+        """How much each cell supports a class, in nats [B, gh, gw] on the CPU (`model.decision_map`)."""
+        return decision_map(self.model, inputs, target, exact=self.erases_every_cell).cpu()
 
     @cached_property
     def input_config(self) -> dict:
@@ -180,6 +192,10 @@ class Predictions:
     def attention(self, chosen: list[int]) -> Tensor:
         """Sigmoid attention of the class token in the last block, 0..1 [B, H, gh, gw] on the CPU."""
         return sigmoid_attention(self.network.model, self.inputs(chosen))[1].cpu()
+
+    def decision_maps(self, chosen: list[int]) -> Tensor:
+        """What each cell does to the decision, in nats [B, gh, gw]: see `Network.decision_map`."""
+        return self.network.decision_map(self.inputs(chosen))
 
     def attention_maps(self, chosen: list[int]) -> AttentionMaps:
         """Sigmoid and softmax attention of every layer and rollout, [B, ...] on the CPU."""

@@ -30,7 +30,6 @@ STEP_2 = (  # a second round of edits starts from its preset again, not from wha
     "inject",
     "unedited",
     "propagate",
-    "propagate_steps",
     "doubted",
     "control",
 )
@@ -93,9 +92,8 @@ class Settings:
     inject: str = option("auto", "compute with edited attention; auto unless it gives the class away", AUTO)
     unedited: str = option("drop", "images without an edit: drop them, or train on them", ("drop", "train"))
     propagate: str = option(
-        "false", "predict edits for unedited images and train on them too; stored: as they were", PROPAGATE
+        "false", "propagate edits to unedited images and train on them too; stored: as they were", PROPAGATE
     )
-    propagate_steps: int = option(600, "updates in which a copy learns the edits it predicts from", low=1)
     doubted: str = option("train", "edits that propagation doubts: train on them, or drop", ("train", "drop"))
     control: str = option("none", "train without edits, or with those of other images", CONTROLS)
 
@@ -108,7 +106,7 @@ class Settings:
         if bool(self.first_step) and not self.edits and self.control == "none":
             raise UserError("FIRST_STEP is given without EDITS; Step 2 learns from the edits in a store")
         if self.propagate != "false" and not self.edits:
-            raise UserError("PROPAGATE is given without EDITS; it predicts edits from those in a store")
+            raise UserError("PROPAGATE is given without EDITS; it makes edits from those in a store")
         if self.doubted == "drop" and self.propagate != "true":
             raise UserError("DOUBTED=drop needs PROPAGATE=true, which tells what edits are doubted")
         if not self.lr > 0:

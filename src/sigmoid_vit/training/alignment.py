@@ -53,12 +53,16 @@ def alignment_loss(
     return total / len(logits)
 
 
-class AlignmentLoss(nn.Module):
-    """The network and the alignment of its attention with the edits, in one module; labels are not used."""
+class HITLLoss(nn.Module):
+    """The network, the cross-entropy of its injected pass and the alignment of its attention, in one module.
 
-    def __init__(self, model: SigmoidViT, settings: Settings) -> None:
+    inject: compute the pass with the erased cells (value below 0.5) taken away. Other edited cells are
+    aligned alone, their attention in the pass is the network's own.
+    """
+
+    def __init__(self, model: SigmoidViT, settings: Settings, inject: bool) -> None:
         super().__init__()
-        self.model, self.settings = model, settings
+        self.model, self.settings, self.inject = model, settings, inject
         self.layers = parse_layers(settings.edit_layers)
         self.generator = torch.Generator()
 
@@ -68,43 +72,19 @@ class AlignmentLoss(nn.Module):
 
     def forward(self, images: Tensor, labels: Tensor, value: Tensor, edited: Tensor) -> tuple[Tensor, Tensor]:
         """Images [B, 3, H, W], labels [B], edits [B, gh, gw] to each image's loss [B] and class logits."""
-        align, class_logits = self.align(images, value, edited)
-        return align + 0 * class_logits.sum(1), class_logits  # parallel wrappers need every parameter used
-
-    def align(
-        self, images: Tensor, value: Tensor, edited: Tensor, inject: AttentionEdit | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """The alignment loss [B], and the class logits of a pass with `inject` in force."""
-        rows = self._rows(self.model.num_prefix_tokens + edited[0].numel())
-        class_logits, logits = self.model.forward_with_attention(images, inject, self.layers, rows)
-        kind, num_prefix = self.settings.attn_loss, self.model.num_prefix_tokens
-        return alignment_loss(logits, value, edited, kind, num_prefix), class_logits
+        s, edit, num_prefix = self.settings, None, self.model.num_prefix_tokens
+        if self.inject:
+            edit = AttentionEdit(value, edited & (value < 0.5), self.layers, queries=s.edit_queries)
+        rows = self._rows(num_prefix + edited[0].numel())
+        class_logits, logits = self.model.forward_with_attention(images, edit, self.layers, rows)
+        align = alignment_loss(logits, value, edited, s.attn_loss, num_prefix)
+        loss = F.cross_entropy(class_logits, labels, reduction="none", label_smoothing=s.label_smoothing)
+        return loss + s.attn_lambda * align, class_logits
 
     def _rows(self, n: int) -> str | Tensor:
         if self.settings.edit_queries == "cls":
             return "cls"
         return torch.randperm(n, generator=self.generator)[:ROWS_PER_STEP]
-
-
-class HITLLoss(AlignmentLoss):
-    """The cross-entropy of the network's injected pass and the alignment of its attention.
-
-    inject: compute the pass with the erased cells (value below 0.5) taken away. Other edited cells are
-    aligned alone, their attention in the pass is the network's own.
-    """
-
-    def __init__(self, model: SigmoidViT, settings: Settings, inject: bool) -> None:
-        super().__init__(model, settings)
-        self.inject = inject
-
-    def forward(self, images: Tensor, labels: Tensor, value: Tensor, edited: Tensor) -> tuple[Tensor, Tensor]:
-        """Images [B, 3, H, W], labels [B], edits [B, gh, gw] to each image's loss [B] and class logits."""
-        s, edit = self.settings, None
-        if self.inject:
-            edit = AttentionEdit(value, edited & (value < 0.5), self.layers, queries=s.edit_queries)
-        align, class_logits = self.align(images, value, edited, edit)
-        loss = F.cross_entropy(class_logits, labels, reduction="none", label_smoothing=s.label_smoothing)
-        return loss + s.attn_lambda * align, class_logits
 
 
 def parse_layers(text: str) -> str | list[int]:

@@ -1,13 +1,11 @@
-"""Propagation: the edits of a few images teach a network to predict those of the others.
+"""Propagation: the edits of a few images teach a classifier of cells how the others are to be edited.
 
-A copy of the network learns the edits alone, without labels, until its own attention shows them; on an image
-that nobody edited, its attention then is the prediction. What a score means is measured by cross-validation:
-every edit is predicted by a copy that was not taught it. An edit that agrees with its prediction far less
-than others do is doubted: it stays in force on its own image, but does not teach how to edit the others.
+What it is worth is measured by cross-validation over images: every edit is compared with what a classifier
+says that did not learn that image. Where this is no better than calling every cell the commonest kind,
+nothing is edited. An edit that contradicts what the others teach is doubted: it stays in force on its own
+image, but does not teach.
 """
 
-import copy
-import math
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,52 +13,59 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import KFold
 from torch import Tensor
 
 from sigmoid_vit.data import Prepared
 from sigmoid_vit.edits.maps import EditMaps
 from sigmoid_vit.edits.store import PROPAGATED, EditStore, StoredEdit
 from sigmoid_vit.errors import UserError
-from sigmoid_vit.model.readout import sigmoid_map
 from sigmoid_vit.runs.network import Network
-from sigmoid_vit.runs.settings import Settings
-from sigmoid_vit.training.alignment import AlignmentLoss
-from sigmoid_vit.training.loop import Loop
+from sigmoid_vit.training.cell_features import KEPT, CellClassifier, LabelledCells, erased_cells
+from sigmoid_vit.training.propagation_report import Agreement, advice, says, teach_most
 
-FOLDS = 4  # of the edited images: each is predicted by a copy that learned the others
+FOLDS = 4  # of the edited images: each is compared with a classifier that learned the others
 LEAST = FOLDS  # edited images
-SURE = 0.8  # probability from which a cell counts as kept, or as erased; cells between stay unedited
-CONFIDENCE = 0.9  # mean probability of an image's cells from which its prediction is kept
-COIN = 0.5  # share of cells that a coin gets right; an edit nearer to it than to the best quarter is doubted
-KEPT = 0.5  # an edited value from here on keeps its cell, one below it erases it
+ERASED = 0.5  # probability from which a cell is erased: there most cells are right
+SURE = 0.5  # expected overlap with a person's edit from which an image is edited
+RELIABLE = 0.75  # median agreement of the edits from which one that agrees far less is doubted
+COIN = 0.5  # agreement that a coin gets; an edit nearer to it than to the best quarter may be doubted
+CONTRADICTED = 5.0  # log odds against an edit from which it is: 150 to 1; one cell missed by a little is none
+ENOUGH = 0.1  # of the unedited images: where fewer are edited, Step 2 does not go on without a word
 
 
 @dataclass
-class Prediction:
-    """Predicted edits of the n images of a part."""
+class Propagation:
+    """Propagated edits of the n images of a part."""
 
-    maps: EditMaps  # for images that are edited already, and where the copy is not sure, no edit
-    confidence: np.ndarray  # float [n] in 0..1, mean over the cells of the probability of the likelier kind
+    maps: EditMaps  # no edit for images that are edited already and those that were left
+    confidence: np.ndarray  # float [n] in 0..1, the overlap expected with what a person would mark
     doubted: list[int]  # images whose own edits disagree with what the others teach
-    report: dict  # for config.json
+    report: dict  # for config.json and the editor's queue
 
     @property
     def says(self) -> str:
-        """The report in a line for the person."""
-        r, agreement = self.report, self.report["agreement"]
-        right, n = agreement["cells right"], agreement["held-out images"]
-        line = (
-            f"{right:.1%} of the cells of {n} edits are predicted right by copies that did not learn them; "
-        )
-        line += f"{r['predicted']} images predicted, {r['not sure']} left out as not sure"
-        if r["nothing kept"]:
-            line += f", {r['nothing kept']} because they would keep no cell, as no edit does"
-        return line + "; look again at " * bool(self.doubted) + ", ".join(r["look again at"])
+        """The report in a few lines for the person."""
+        return says(self.report)
+
+    def require_enough(self) -> None:
+        """Stop Step 2 where next to no image was edited.
+
+        Raises:
+            UserError: what to do instead.
+        """
+        r = self.report
+        unedited = r["propagated"] + sum(r["left"].values())
+        if r["propagated"] < ENOUGH * unedited:
+            raise UserError(
+                f"{self.says}\nStep 2 does not go on with the few edits alone; {advice(r)}, or train on "
+                "the edits there are with PROPAGATE=false"
+            )
 
 
 @dataclass
 class Targets:
-    """What the edits say of each cell: look here, or do not; and how a predicted edit writes that down."""
+    """What the edits say of each cell, keep or erase; and how a propagated edit writes that down."""
 
     maps: EditMaps
     kept_value: float | None  # None: people left such cells to the network
@@ -68,56 +73,31 @@ class Targets:
 
     @classmethod
     def of(cls, maps: EditMaps) -> "Targets":
-        """People's edits; where they only ever erase (or keep), the cells they left alone are the others."""
+        """People's edits; where they only ever erase (or keep), the cells they left alone are the others.
+
+        Raises:
+            UserError: they say the same of every cell.
+        """
         value, edited = maps.value.clone(), maps.edited.clone()
         kept, erased = edited & (value >= KEPT), edited & (value < KEPT)
         values = [value[cells].median().item() if cells.any() else None for cells in (kept, erased)]
         if None in values:
             edited[torch.from_numpy(maps.has_edit)] = True
             value = torch.where(maps.edited, value, 0.0 if values[1] is None else 1.0)
+        if not 0 < (edited & (value >= KEPT)).sum() < edited.sum():
+            raise UserError(
+                "the edits say the same of every cell, so there is nothing that propagation could learn"
+            )
         return cls(EditMaps(value, edited), *values)
 
-
-@dataclass
-class Teacher:
-    """Teaches copies of a network the edits of some images and lets them look at others."""
-
-    network: Network  # what is copied; it stays as it is
-    train: Prepared  # the images
-
-    def scores(self, maps: EditMaps, taught: np.ndarray, number: int, images: np.ndarray) -> Tensor:
-        """What copy `number`, having learned the edits of `taught`, says of these images: [n, gh, gw].
-
-        Args:
-            maps: edits of the images of `train`.
-            taught, images: positions in `train`.
-        """
-        if not len(images):
-            return maps.value[:0]
-        n, accelerator = len(taught), self.network.accelerator
-        copied = replace(self.network, model=copy.deepcopy(self.network.model))
-        settings, part = _teaching(self.network.settings, n), self.train.subset(taught)
-        loss, transform = AlignmentLoss(copied.model, settings), copied.train_transform(n)
-        loop = Loop(settings, accelerator, loss, part, transform, maps.subset(taught), None)
-        if accelerator.is_main_process:
-            what = f"copy {number + 1} of {FOLDS + 1} learns {n} edits"
-            print(f"propagation: {what}, {settings.epochs * loop.updates_per_epoch} steps", flush=True)
-        for epoch in range(settings.epochs):
-            loop.train_one_epoch(epoch)
-        return attention_scores(copied, self.train, images)
-
-    def cross_validated(self, maps: EditMaps, edited: np.ndarray) -> Tensor:
-        """The scores of the edited images, each by a copy that learned the edits of others only."""
-        order, parts = np.random.default_rng(self.network.settings.seed).permutation(edited), []
-        for fold in range(FOLDS):
-            taught = np.sort(np.delete(order, slice(fold, None, FOLDS)))
-            parts.append(self.scores(maps, taught, fold, order[fold::FOLDS]))
-        positions = np.concatenate([order[fold::FOLDS] for fold in range(FOLDS)])
-        return torch.cat(parts)[np.argsort(positions)]
+    @property
+    def rarer_is_erased(self) -> bool:
+        """Whether fewer cells are erased than kept."""
+        return bool(2 * erased_cells(self.maps).sum() <= self.maps.edited.sum())
 
 
-def propagate(teacher: Teacher, maps: EditMaps) -> Prediction:
-    """Predict the edits of the images of `teacher.train` that have none in `maps`.
+def propagate(network: Network, train: Prepared, maps: EditMaps) -> Propagation:
+    """Propagate edits to the images of `train` that have none in `maps`.
 
     Raises:
         UserError: fewer than 4 images are edited, or their edits say the same of every cell.
@@ -125,72 +105,77 @@ def propagate(teacher: Teacher, maps: EditMaps) -> Prediction:
     edited, unedited = _split(maps.has_edit)
     if len(edited) < LEAST:
         raise UserError(f"PROPAGATE needs at least {LEAST} edited training images; there are {len(edited)}")
-    targets = Targets.of(maps)
-    seen, truth = teacher.cross_validated(targets.maps, edited), targets.maps.subset(edited)
-    agreement, right = _agreement(seen, truth)
-    enough = (COIN + np.quantile(right, 0.75)) / 2
-    trusted, doubted = _split(right >= enough)
+    targets, seed = Targets.of(maps), network.settings.seed
+    cells = LabelledCells.of(network, train, targets.maps, edited, seed)
+    held_out = _cross_validated(network, train, cells, edited)
+    truth = targets.maps.subset(edited)
+    agreement = Agreement.of(held_out >= ERASED, truth)
+    if not agreement.beats_trivial:
+        return _nothing(targets, train, edited, unedited, agreement)
 
-    images = np.concatenate([unedited, edited[doubted]])
-    found = teacher.scores(targets.maps, edited[trusted], FOLDS, images)
-    kept = _platt(seen[trusted], truth.subset(trusted))(found)
-    # a slip misleads the copies that learned it; this one learned none, so it has the last word
-    doubted = doubted[_share_right(kept[len(unedited) :] >= 0.5, truth.subset(doubted)) < enough]
-    doubted = edited[doubted].tolist()
-    report = {"agreement": agreement, "look again at": [teacher.train.part.ids[i] for i in doubted]}
-    return _prediction(kept[: len(unedited)], unedited, targets, doubted, report)
+    doubtful = _doubtful(held_out, _calibration(held_out, truth)(held_out), truth)
+    classifier = CellClassifier(cells, edited[~doubtful], seed)
+    calibrated = _calibration(held_out[~doubtful], truth.subset(np.flatnonzero(~doubtful)))
+    # a slip misleads the classifiers that learned it; this one learned none, so it has the last word
+    again = classifier.erased(network, train, edited[doubtful])
+    still = _contradicted(again, calibrated(again), truth.subset(np.flatnonzero(doubtful)), RELIABLE)
+    doubted = edited[doubtful][still].tolist()
+    found = classifier.erased(network, train, unedited)
+    report = _report(train, edited, doubted, agreement)
+    return _written(found, calibrated(found), unedited, targets, train, report, doubted)
 
 
-def attention_scores(network: Network, part: Prepared, images: np.ndarray, batch_size: int = 64) -> Tensor:
-    """Logit of the sigmoid attention on each cell of these images, [n, gh, gw].
+def _cross_validated(network: Network, train: Prepared, cells: LabelledCells, edited: np.ndarray) -> Tensor:
+    """The probability that a cell is erased, [k, gh, gw], by classifiers that learned other images only."""
+    seed, found = network.settings.seed, torch.zeros(len(edited), *network.grid)
+    for learned, held_out in KFold(FOLDS, shuffle=True, random_state=seed).split(edited):
+        classifier = CellClassifier(cells, edited[learned], seed)
+        found[held_out] = classifier.erased(network, train, edited[held_out])
+    return found
 
-    The sigmoid attention is a mean over all layers, heads and query rows.
+
+def _calibration(probability: Tensor, truth: EditMaps) -> Callable[[Tensor], Tensor]:
+    """From a classifier's probability to how often it is right: logistic regression on its logit (Platt)."""
+
+    def logit(p: Tensor) -> Tensor:
+        return p.logit(eps=1e-3)
+
+    fit = LogisticRegression()
+    fit.fit(logit(probability[truth.edited]).numpy()[:, None], erased_cells(truth)[truth.edited].numpy())
+    return lambda p: torch.sigmoid(logit(p) * fit.coef_.item() + fit.intercept_.item())
+
+
+def _agreement_of_each(probability: Tensor, truth: EditMaps) -> np.ndarray:
+    """The share of each edit's cells that the classifier gets right, 0..1 [k]: the mean over its kinds.
+
+    Both kinds count alike, however few cells one has; a coin gets COIN.
     """
-    network.model.eval()
-    found = [torch.zeros(0, *network.grid)]
-    for x in network.batches(part, images, batch_size):
-        with torch.no_grad(), network.accelerator.autocast():
-            _, logits = network.model.forward_with_attention(x, layers="all", queries="all")
-        layers = [sigmoid_map(layer.float(), network.grid).mean(1) for layer in logits.values()]
-        found.append(torch.stack(layers).mean(0).logit(1e-4).cpu())
-    return torch.cat(found)
+    by_people, by_classifier = erased_cells(truth), probability >= ERASED
+    total, kinds = torch.zeros(len(by_people)), torch.zeros(len(by_people))
+    for of_kind, right in ((by_people, by_classifier), (truth.edited & ~by_people, ~by_classifier)):
+        count = of_kind.flatten(1).sum(1)
+        total += (right & of_kind).flatten(1).sum(1) / count.clamp(min=1)
+        kinds += count > 0
+    return (total / kinds.clamp(min=1)).numpy()
 
 
-def _teaching(settings: Settings, n: int) -> Settings:
-    """How a copy is taught n edits: Step 2's optimiser and schedule, for PROPAGATE_STEPS updates."""
-    batch_size = min(settings.batch_size, n)
-    epochs = math.ceil(settings.propagate_steps / math.ceil(n / batch_size))
-    recipe = dict(attn_loss="bce", edit_layers="all", edit_queries="all", grad_accum=1, compile=False)
-    return replace(settings, batch_size=batch_size, epochs=epochs, **recipe)
+def _doubtful(probability: Tensor, calibrated: Tensor, truth: EditMaps) -> np.ndarray:
+    """Which edits agree far less than the others, bool [k]; none where the edits teach too little to tell."""
+    right = _agreement_of_each(probability, truth)
+    if np.median(right) < RELIABLE:
+        return np.zeros(len(right), dtype=bool)
+    return _contradicted(probability, calibrated, truth, (COIN + np.quantile(right, 0.75)) / 2)
 
 
-def _agreement(scores: Tensor, truth: EditMaps) -> tuple[dict, np.ndarray]:
-    """How often predictions of n edited images agree with their edits, and the share of each, float [n].
+def _contradicted(probability: Tensor, calibrated: Tensor, truth: EditMaps, enough: float) -> np.ndarray:
+    """Which edits agree less than `enough` with the classifier, with long odds against them: bool [k].
 
-    Agreement is measured on each half of the images with the scaling of the other half.
+    The odds are those of the likelier kind in every cell that the edit calls the other one.
     """
-    halves, says_keep = np.arange(len(scores)) % 2, torch.zeros_like(truth.edited)
-    for at, other in (_split(halves == 0), _split(halves == 1)):
-        says_keep[at] = _platt(scores[other], truth.subset(other))(scores[at]) >= 0.5
-    edited, kept = truth.edited, truth.edited & (truth.value >= KEPT)
-    right = says_keep == kept
-    if not 0 < kept.sum() < edited.sum():
-        raise UserError(
-            "the edits say the same of every cell, so there is nothing that propagation could learn"
-        )
-    agreement = {
-        "held-out images": len(scores),
-        "cells right": right[edited].float().mean().item(),
-        "kept cells right": right[kept].float().mean().item(),
-        "erased cells right": right[edited & ~kept].float().mean().item(),
-    }
-    return agreement, _share_right(says_keep, truth)
-
-
-def _share_right(says_keep: Tensor, truth: EditMaps) -> np.ndarray:
-    """The share of each image's edited cells predicted right, float [n]; says_keep bool [n, gh, gw]."""
-    right = truth.edited & (says_keep == (truth.value >= KEPT))
-    return (right.flatten(1).sum(1) / truth.edited.flatten(1).sum(1)).numpy()
+    odds = calibrated.logit(eps=1e-6)
+    against = torch.where(erased_cells(truth), -odds, odds).clamp(min=0) * truth.edited
+    low = _agreement_of_each(probability, truth) < enough
+    return low & (against.flatten(1).sum(1).numpy() > CONTRADICTED)
 
 
 def _split(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -198,50 +183,87 @@ def _split(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.flatnonzero(mask), np.flatnonzero(~mask)
 
 
-def _platt(scores: Tensor, truth: EditMaps) -> Callable[[Tensor], Tensor]:
-    """Logistic regression of "kept" on the score; the score itself where the edits hold one kind alone."""
-    x, y = scores[truth.edited].numpy()[:, None], (truth.value >= KEPT)[truth.edited].numpy()
-    if y.all() or not y.any():
-        return torch.sigmoid
-    fit = LogisticRegression().fit(x, y)
-    return lambda z: torch.sigmoid(z * fit.coef_.item() + fit.intercept_.item())
+def _expected_overlap(marked: Tensor, probability: Tensor) -> np.ndarray:
+    """Expected intersection over union of marked cells [m, gh, gw] with a person's, 0..1 [m].
 
-
-def _prediction(
-    kept: Tensor, unedited: np.ndarray, targets: Targets, doubted: list[int], report: dict
-) -> Prediction:
-    """Edits from the probability that a cell is kept, [m, gh, gw], of the unedited images."""
-    n = len(targets.maps.value)
-    certain = torch.maximum(kept, 1 - kept)
-    confidence = np.zeros(n)
-    confidence[unedited] = certain.flatten(1).mean(1).numpy()
-    maps, at = EditMaps.empty(n, tuple(kept.shape[1:])), torch.from_numpy(unedited)
-    for cells, written in ((kept >= SURE, targets.kept_value), (kept <= 1 - SURE, targets.erased_value)):
-        if written is not None:
-            maps.value[at] = torch.where(cells, written, maps.value[at])
-            maps.edited[at] |= cells
-    maps.edited &= torch.from_numpy(confidence >= CONFIDENCE)[:, None, None]
-    sure, says = int(maps.has_edit.sum()), targets.maps
-    says = says.subset(np.setdiff1d(np.flatnonzero(says.has_edit), doubted))
-    if (says.edited & (says.value >= KEPT)).flatten(1).any(1).all():
-        # "erase it all" is what nobody said of any image; images of a class without the object get it
-        maps.edited[at[~(kept >= 0.5).flatten(1).any(1)]] = False
-    maps.value[~maps.edited] = 0
-    maps.propagated = maps.has_edit
-    used = int(maps.has_edit.sum())
-    report = {**report, "predicted": used, "not sure": len(unedited) - sure, "nothing kept": sure - used}
-    return Prediction(maps, confidence, doubted, report)
-
-
-def save_predictions(
-    path: str, train: Prepared, prediction: Prediction, note: str, weights_sha256: str
-) -> None:
-    """Put predicted edits into a store in place of earlier predictions; people's word always wins.
-
-    An image whose newest revision is a person's, be it an edit, a skip or a rejected prediction, is left
-    alone. An earlier prediction that is not made again is marked deleted.
+    Args:
+        probability: that a person would mark the cell, calibrated.
     """
-    part, maps = train.part, prediction.maps
+    sums = [(t * probability).flatten(1).sum(1) for t in (marked, ~marked)]
+    return (sums[0] / (marked.flatten(1).sum(1) + sums[1]).clamp(min=1e-9)).numpy()
+
+
+def _report(train: Prepared, edited: np.ndarray, doubted: list[int], agreement: Agreement) -> dict:
+    """What is known before any image is edited."""
+    ids, labels, classes = train.part.ids, train.part.labels, train.part.classes
+    without = np.setdiff1d(labels, labels[edited])
+    return {
+        "agreement": agreement.as_dict(),
+        "look again at": [ids[i] for i in doubted],
+        "classes without an edit": [classes[k] for k in without],
+    }
+
+
+def _nothing(
+    targets: Targets, train: Prepared, edited: np.ndarray, unedited: np.ndarray, agreement: Agreement
+) -> Propagation:
+    """The outcome where the classifier is no better than the trivial one: no edit."""
+    n, grid = len(train), tuple(targets.maps.value.shape[1:])
+    none = np.zeros(n)
+    report = _report(train, edited, [], agreement)
+    report |= {"propagated": 0, "left": {"not better than the commonest kind": len(unedited)}}
+    report["edit next"] = teach_most(train.part, unedited, none[unedited])
+    return Propagation(EditMaps.empty(n, grid), none, [], report)
+
+
+def _written(
+    found: Tensor,
+    probability: Tensor,
+    unedited: np.ndarray,
+    targets: Targets,
+    train: Prepared,
+    report: dict,
+    doubted: list[int],
+) -> Propagation:
+    """Edits from the classifier's and the calibrated probability that cells are erased, [m, gh, gw] each."""
+    erased, rare = found >= ERASED, targets.rarer_is_erased
+    overlap = _expected_overlap(*((erased, probability) if rare else (~erased, 1 - probability)))
+    says_both = targets.maps.subset(np.setdiff1d(np.flatnonzero(targets.maps.has_edit), doubted))
+    nothing = {  # "erase it all" is what nobody said of any image; images without the object get it
+        "nothing to erase": ~_any(erased) & _any(erased_cells(says_both)).all(),
+        "nothing kept": ~_any(~erased) & _any(says_both.edited & ~erased_cells(says_both)).all(),
+    }
+    empty = nothing["nothing to erase"] | nothing["nothing kept"]
+    used = ~empty & (overlap >= SURE)
+    maps, confidence = EditMaps.empty(len(train), tuple(found.shape[1:])), np.zeros(len(train))
+    confidence[unedited] = overlap
+    at = torch.from_numpy(unedited[used])
+    for cells, value in ((~erased[used], targets.kept_value), (erased[used], targets.erased_value)):
+        if value is not None:
+            maps.value[at] = torch.where(cells, value, maps.value[at])
+            maps.edited[at] |= cells
+    maps.propagated = maps.has_edit
+    left = {reason: int(images.sum()) for reason, images in nothing.items()}
+    left["not sure"] = int((~empty & ~used).sum())
+    report |= {"propagated": int(used.sum()), "left": left}
+    report["edit next"] = teach_most(train.part, unedited, confidence[unedited])
+    return Propagation(maps, confidence, doubted, report)
+
+
+def _any(cells: Tensor) -> np.ndarray:
+    """Which images have such a cell: bool [m]."""
+    return cells.flatten(1).any(1).numpy()
+
+
+def save_propagated(
+    path: str, train: Prepared, propagation: Propagation, note: str, weights_sha256: str
+) -> None:
+    """Put propagated edits into a store in place of earlier ones; people's word always wins.
+
+    An image whose newest revision is a person's, be it an edit, a skip or a rejected propagated edit, is left
+    alone. An earlier propagated edit that is not made again is marked deleted.
+    """
+    part, maps = train.part, propagation.maps
     with EditStore(path) as store:
         newest = {edit.image_id: edit for edit in store.history()}
         edits = []
@@ -259,7 +281,7 @@ def save_predictions(
                         PROPAGATED,
                         note=note,
                         weights_sha256=weights_sha256,
-                        confidence=float(prediction.confidence[i]),
+                        confidence=float(propagation.confidence[i]),
                     )
                 )
             elif before and not before.deleted:

@@ -3,13 +3,17 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from accelerate.utils import broadcast_object_list
+
 from sigmoid_vit.data import DataModule, Prepared
 from sigmoid_vit.edits.maps import EditMaps, account_text, load_edits
 from sigmoid_vit.edits.store import EditStore
+from sigmoid_vit.errors import UserError
+from sigmoid_vit.files import write_json
 from sigmoid_vit.runs.folder import Run
 from sigmoid_vit.runs.network import Network
 from sigmoid_vit.training.plan import Plan, make_plan
-from sigmoid_vit.training.propagation import Teacher, propagate, save_predictions
+from sigmoid_vit.training.propagation import propagate, save_propagated
 
 
 @dataclass
@@ -26,11 +30,14 @@ def take_edits(
 ) -> TrainingEdits:
     """Read the edits of the training images, propagate them if that was asked for, and plan with them.
 
-    A resumed run takes the edits that it began with, whatever became of the store. With PROPAGATE=true copies
-    of the network are trained, and their predictions are written into the store.
+    A resumed run takes the edits that it began with, whatever became of the store. With PROPAGATE=true a
+    classifier of cells learns the edits, and the edits that it propagates are written into the store.
 
     Args:
         weights_sha256: of the weights that the network starts from, kept with propagated edits.
+
+    Raises:
+        UserError: the edits teach too little to propagate them.
     """
     s, kept, facts = network.settings, edits_file(run, network.settings.control), {}
     if s.resume and kept.exists():
@@ -70,15 +77,31 @@ def _from_store(
 
 
 def _propagate(network: Network, train: Prepared, weights_sha256: str) -> tuple[list[int], dict]:
-    """Predict the edits of the other images into the store; the images whose own edits are doubted."""
-    s, a = network.settings, network.accelerator
+    """Propagate edits to the other images, into the store; which images' own edits are doubted, and a report.
+
+    One process does so for all: they go on with the same edits, or all stop with the same error.
+    """
+    outcome: list = [None]
+    if network.accelerator.is_main_process:
+        try:
+            outcome = [_propagate_and_save(network, train, weights_sha256)]
+        except UserError as error:
+            outcome = [error]
+    broadcast_object_list(outcome)
+    if isinstance(outcome[0], UserError):
+        raise outcome[0]
+    return outcome[0]
+
+
+def _propagate_and_save(network: Network, train: Prepared, weights_sha256: str) -> tuple[list[int], dict]:
+    """The same in one process. The report also lies beside the store; where Step 2 stops, the store stays."""
+    s = network.settings
     maps, _ = load_edits(s.edits, train.part, network.grid)
-    if a.is_main_process:
-        EditStore(s.edits).close()  # known to be free to write before the work
-    prediction = propagate(Teacher(network, train), maps)
-    if a.is_main_process:
-        note = f"predicted from {maps.has_edit.sum()} edits, run {s.runs_name}"
-        save_predictions(s.edits, train, prediction, note, weights_sha256)
-        print(f"propagation: {prediction.says}")
-    a.wait_for_everyone()
-    return prediction.doubted, prediction.report
+    EditStore(s.edits).close()  # known to be free to write before the work
+    propagation = propagate(network, train, maps)
+    write_json(Path(f"{s.edits}.propagation.json"), propagation.report)
+    propagation.require_enough()
+    note = f"propagated from {maps.has_edit.sum()} edits, run {s.runs_name}"
+    save_propagated(s.edits, train, propagation, note, weights_sha256)
+    print(propagation.says, flush=True)
+    return propagation.doubted, propagation.report

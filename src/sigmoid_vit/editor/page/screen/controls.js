@@ -58,6 +58,7 @@ function changeLanguage() {
   setLanguage($("language").value);
   queue.show();
   show();
+  showHistory();
 }
 
 /** Skip the open image, if the person gives a reason. */

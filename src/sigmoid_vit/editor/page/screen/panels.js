@@ -6,7 +6,7 @@ import { on } from "../base/events.js";
 import * as queue from "../work/queue.js";
 import { waiting } from "../work/saving.js";
 import { state } from "../work/state.js";
-import { colour } from "./view.js";
+import { colour, scaleOfEdits } from "./view.js";
 
 const percent = (p) => `${(100 * p).toFixed(1)} %`;
 let saverState = { kind: "idle" }; // see Saver
@@ -33,7 +33,7 @@ function showAll() {
 }
 
 function showFacts() {
-  const { info, session, query, grid, note } = state;
+  const { info, session, query, grid, note, scale } = state;
   const edit = waiting(info.id) ? null : info.edit;
   const isSkipped = edit && info.status === "skipped"; // its note is the reason
   const texts = {
@@ -42,31 +42,36 @@ function showFacts() {
     "image-status": t(`status_${info.status}`) + (isSkipped ? edit.note.replace(/^skipped/, "") : ""),
     "review-text": t("propagated", { confidence: edit?.confidence?.toFixed(2) ?? "–" }),
     query: query === "cls" ? t("query_cls") : t("query_patch", grid.place(Number(query))),
-    "map-shown": t(`map_${$("map").value}`),
+    "map-shown": t(state.isExact ? `map_${$("map").value}` : "map_estimate"),
+    "scale-low": scale.low.toFixed(2),
+    "scale-high": scale.isSigned ? t("nats", { value: scale.high.toFixed(2) }) : scale.high.toFixed(2),
   };
   for (const [id, text] of Object.entries(texts)) $(id).textContent = $(id).title = text;
+  $("stage").dataset.map = $("map").value;
   $("review").hidden = !edit || info.status !== "propagated";
   $("per-head").hidden = !edit?.per_head;
   if (document.activeElement !== $("note")) $("note").value = note; // what is typed there stays
 }
 
 function showTools() {
-  const { undo, grid, brush } = state;
+  const { undo, grid, brush, scale } = state;
   $("canvas").ariaLabel = t("canvas", grid);
   $("undo").disabled = undo.peek(-1) === undefined;
   $("redo").disabled = undo.peek(1) === undefined;
   $("reset").disabled = !grid.count;
   for (const button of $("tools").children) button.ariaPressed = button.dataset.tool === brush.tool;
   for (const id of ["target", "size", "softness"]) $(id).value = $(`${id}-shown`).textContent = brush[id];
-  $("swatch").style.background = `rgb(${colour(brush.target)})`;
+  $("swatch").style.background = `rgb(${colour(brush.target, scaleOfEdits(scale)).slice(0, 3)})`;
 }
 
 /** The grid, and its value under the pointer or at the cell cursor; the latter is said aloud. */
 function showGrid() {
-  const { grid, shown, point, cursor } = state;
+  const { grid, shown, scale, point, cursor } = state;
   const cell = grid.cellAt(point ?? cursor ?? {});
-  const [own, value] = [shown, grid.over(shown)].map((values) => values[cell]?.toFixed(2));
-  const text = () => t(grid.edited[cell] ? "cell_edited" : "cell", { ...grid.place(cell), own, value });
+  const [network, value] = [shown, grid.over(shown)].map((values) => values[cell]?.toFixed(2));
+  const own = scale.isSigned ? t("nats", { value: network }) : network;
+  const kind = (grid.edited[cell] ? "edited" : "own") + (scale.isSigned ? "_decision" : "");
+  const text = () => t(`cell_${kind}`, { ...grid.place(cell), own, value });
   $("readout").textContent = cell < 0 ? "" : text();
   $("announce").textContent = point ? "" : $("readout").textContent;
   $("edited-count").textContent = t("edited_cells", { count: grid.count });

@@ -38,15 +38,15 @@ function words(name, { deleted, note, ...facts }) {
 async function resolve(id, theirs) {
   const k = await queue.find(id).catch(() => null);
   const none = new Grid(state.session.grid);
-  const [grid, picture, { own: shown }] = await Promise.all([
+  const [grid, picture, map] = await Promise.all([
     fetchGrid(k, theirs?.deleted ? null : theirs?.revision).catch(() => none),
     fetchPicture(k).catch(() => null),
-    fetchMaps(k).catch(() => ({ own: none.value })),
+    fetchMaps(k).catch(() => ({ shown: none.value })),
   ]);
   const mine = saving.waiting(id);
   $("conflict-image").textContent = id;
-  showVersion("mine", { picture, shown, grid: saving.gridOf(mine) }, mine.params);
-  showVersion("theirs", { picture, shown, grid }, theirs);
+  showVersion("mine", { ...map, picture, grid: saving.gridOf(mine) }, mine.params);
+  showVersion("theirs", { ...map, picture, grid }, theirs);
   let choice = "";
   while (!choice) choice = await ask("conflict"); // Esc decides nothing
   saving.decide(choice === "mine");

@@ -10,22 +10,36 @@ const VIRIDIS =
   "5ec962 84d44b addc30 d8e219 fde725";
 const TABLE = VIRIDIS.split(" ").map((hex) => [0, 2, 4].map((i) => parseInt(hex.slice(i, i + 2), 16)));
 
-/** [r, g, b] in 0..255 of a value in 0..1. */
-export function colour(value) {
-  const position = Math.min(1, Math.max(0, value)) * (TABLE.length - 1);
+const [FOR, AGAINST] = [
+  [178, 24, 43],
+  [33, 102, 172],
+]; // a class: red and blue
+const UNIT = { low: 0, high: 1, isSigned: false };
+
+/** [r, g, b, a] in 0..255 of a value on a scale; what has no effect lets the picture through. */
+export function colour(value, { low, high, isSigned } = UNIT) {
+  if (isSigned) return [...(value < 0 ? AGAINST : FOR), Math.round((255 * Math.abs(value)) / high)];
+  const position = Math.min(1, Math.max(0, (value - low) / (high - low))) * (TABLE.length - 1);
   const i = Math.min(Math.floor(position), TABLE.length - 2);
-  return TABLE[i].map((from, channel) => Math.round(from + (position - i) * (TABLE[i + 1][channel] - from)));
+  const mix = (from, channel) => Math.round(from + (position - i) * (TABLE[i + 1][channel] - from));
+  return [...TABLE[i].map(mix), 255];
 }
 
-/** Draw values on a canvas that gets a pixel for each of them. */
-function drawValues(canvas, values, [rows, columns]) {
+/** The scale of edited values: that of the map they stand in, or 0..1 where that is in nats. */
+export const scaleOfEdits = (scale) => (scale.isSigned ? UNIT : scale);
+
+/** Draw a grid over the shown map on a canvas that gets a pixel for each cell. */
+function drawValues(canvas, { grid, shown, scale = UNIT }, [rows, columns]) {
   const image = new ImageData(columns, rows);
-  values.forEach((value, cell) => image.data.set([...colour(value), 255], 4 * cell));
+  const ofEdits = scaleOfEdits(scale);
+  grid.over(shown).forEach((value, cell) => {
+    image.data.set(colour(value, grid.edited[cell] ? ofEdits : scale), 4 * cell);
+  });
   Object.assign(canvas, { width: columns, height: rows }).getContext("2d").putImageData(image, 0, 0);
 }
 
 export class View {
-  /** @param drawn what is drawn, see `state`: session, picture, grid, shown, query, polygon, brush */
+  /** @param drawn what is drawn, see `state`: session, picture, grid, shown, scale, query, polygon, brush */
   constructor(canvas, drawn) {
     Object.assign(this, { canvas, drawn, heat: new OffscreenCanvas(1, 1), isHidden: false });
     new ResizeObserver(() => this.draw()).observe(canvas);
@@ -82,7 +96,7 @@ export class View {
 
   #paint() {
     const { canvas, heat, drawn } = this;
-    const { picture, grid, shown, session } = drawn;
+    const { picture, grid, session } = drawn;
     const [[rows, columns], ratio] = [session.grid, window.devicePixelRatio || 1];
     const [width, height] = [canvas.clientWidth * ratio, canvas.clientHeight * ratio].map(Math.round);
     Object.assign(canvas, { width, height }); // clears it, too
@@ -92,7 +106,7 @@ export class View {
     context.imageSmoothingEnabled = place.a * columns < 4 * picture.width;
     context.drawImage(picture, 0, 0, columns, rows);
     if (!grid || this.isHidden || $("hide").checked) return;
-    drawValues(heat, grid.over(shown), session.grid);
+    drawValues(heat, drawn, session.grid);
     context.imageSmoothingEnabled = false;
     context.globalAlpha = $("opacity").value;
     context.drawImage(heat, 0, 0, columns, rows);

@@ -41,9 +41,10 @@ const scopeOf = (facts) =>
 export function factsOf(info) {
   const edit = saving.waiting(info.id)?.params ?? info.edit ?? {};
   const isSkipped = info.status === "skipped"; // then the note is the reason
+  const hasNote = !isSkipped && info.status !== "propagated"; // that one is no person's
   const hasScope = "layers" in edit && !isSkipped;
   const scope = hasScope ? scopeOf(edit) : (chosenScope ?? scopeOf(state.session.scope));
-  return { info, scope, note: (!isSkipped && edit.note) || keptNote(info.id) };
+  return { info, scope, note: (hasNote && edit.note) || keptNote(info.id) };
 }
 
 /** Save a change of any `kind` the server takes: a state for undo unless it is a step of undo or redo. */

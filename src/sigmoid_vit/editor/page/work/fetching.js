@@ -6,6 +6,8 @@ import { Grid } from "../numbers/grid.js";
 import * as queue from "./queue.js";
 import { state } from "./state.js";
 
+const NARROW = 0.01; // of a scale: less would show noise
+
 export const say = (text) => Object.assign($("stage-message"), { textContent: text, hidden: !text });
 
 /** What the action returns; undefined if it fails, and then the message says why, or if it comes too late. */
@@ -26,11 +28,25 @@ export async function fetchGrid(k, revision) {
   return new Grid(state.session.grid, bytes);
 }
 
-/** The network's own attention as chosen: `own`, where strokes start, and `shown`, which may be rollout. */
-export async function fetchMaps(k) {
-  const params = { ...valuesOf($("map-choice")), query: state.query };
-  const fetchMap = async (view) =>
-    new Float32Array(await get(`images/${k}/attention`, { ...params, view }, "arrayBuffer"));
-  const [own, shown = own] = await Promise.all([...new Set(["sigmoid", params.view])].map(fetchMap));
-  return { own, shown };
+/** The map as chosen: `shown` with its `scale`, and `own`, the sigmoid attention, where strokes start. */
+export async function fetchMaps(k, isExact = state.session.decision_at_once) {
+  const { view, explained, ...params } = { ...valuesOf($("map-choice")), query: state.query };
+  const fetchMap = async (kind, given) =>
+    new Float32Array(await get(`images/${k}/${kind}`, given, "arrayBuffer"));
+  const attention = (shownAs) => fetchMap("attention", { ...params, view: shownAs });
+  const decision = () => fetchMap("decision", { explained, exact: isExact ? "yes" : "no" });
+  const own = await attention("sigmoid");
+  const isSigned = view === "decision";
+  const shown = isSigned ? await decision() : view === "sigmoid" ? own : await attention(view);
+  return { own, shown, scale: scaleOf(shown, isSigned), isExact: isExact || !isSigned };
+}
+
+/** From the smallest to the largest value, at least NARROW apart; of a signed map, the same around 0. */
+function scaleOf(values, isSigned) {
+  if (isSigned) {
+    const high = Math.max(NARROW, ...values.map(Math.abs));
+    return { low: -high, high, isSigned };
+  }
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  return { low, high: Math.max(high, low + NARROW), isSigned };
 }

@@ -11,8 +11,19 @@ let isPredicting = false;
 /** Layer, head, map or query changed. */
 export async function changeMap(query = state.query) {
   const request = (newestMap = Symbol("map"));
+  if (query !== state.query && $("map").value === "decision") $("map").value = "sigmoid"; // it has no query
   set({ query });
   const maps = await attempt(fetchMaps);
+  if (!maps || request !== newestMap) return;
+  show(maps);
+  await refineMap();
+}
+
+/** Where the decision map is an estimate, show the exact one as soon as it is there. */
+export async function refineMap() {
+  if (state.isExact) return;
+  const request = (newestMap = Symbol("map"));
+  const maps = await attempt((k) => fetchMaps(k, true));
   if (maps && request === newestMap) show(maps);
 }
 

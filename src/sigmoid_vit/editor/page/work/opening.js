@@ -6,7 +6,7 @@ import { on, emit } from "../base/events.js";
 import { storage } from "../base/storage.js";
 import { factsOf, undoOf } from "./changes.js";
 import { attempt, fetchGrid, fetchMaps, fetchPicture, say } from "./fetching.js";
-import { predict } from "./network.js";
+import { predict, refineMap } from "./network.js";
 import { endStroke } from "./painting.js";
 import * as queue from "./queue.js";
 import * as saving from "./saving.js";
@@ -28,6 +28,7 @@ export async function open(k) {
   if (!found) return;
   show(factsOf(found.info));
   predict();
+  refineMap();
   emit("revised");
   const { of_another_image: other } = found.info;
   say(other ? t("of_another_image", other) : "");

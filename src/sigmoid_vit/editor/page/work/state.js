@@ -14,7 +14,9 @@ const values = {
   stroke: null, // the Stroke that is being painted
   query: "cls", // whose attention is shown: the class token's, or the number of a patch as text
   own: null, // the network's sigmoid attention, where strokes start: float32 per cell
-  shown: null, // the map that is drawn: that one, or rollout
+  shown: null, // the map that is drawn: that one, rollout or the decision map
+  scale: null, // its smallest and largest colour: {low, high, isSigned}
+  isExact: true, // false for a decision map that is estimated
   top: null, // the prediction: [{class, p, before}], most probable first, and the first class before the edit
   brush: { tool: "set", target: 0, size: 1, softness: 0 }, // see Stroke; also "view", "inside", "outside"
   polygon: [], // its corners so far
