@@ -20,13 +20,18 @@ class Options:
         metavar="NAME=SPLIT:KEY",
     )
     out: str = option(text="writes OUT.json (means), OUT.csv (every run), OUT.md")
+    against: str | None = option(
+        None,
+        "a row: the others' difference to it, runs of one seed paired, with 95 % intervals",
+        metavar="NAME",
+    )
 
 
 def main() -> None:
     o = OptionsParser(__doc__, Options).parse()
     metrics = pairs(o.metrics, "--metrics")
     rows = {name: evaluated(runs, metrics) for name, runs in pairs(o.rows, "--rows").items()}
-    print(write_table(o.out, rows))
+    print(write_table(o.out, rows, o.against))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import json
 import statistics
 
 import pytest
-from helpers.runs import settings
+from helpers.runs import settings, untrained_run
 
 from sigmoid_vit import UserError
 from sigmoid_vit.runs.command_line import SettingsParser
@@ -50,6 +50,29 @@ def test_a_table_of_evaluated_runs(tmp_path):
         lines = list(csv.DictReader(file))
     assert len(lines) == 9
     assert {line["run"] for line in lines if line["row"] == "one"} == {str(tmp_path / "one")}
+
+
+def test_differences_are_those_of_runs_of_one_seed(tmp_path):
+    """Seeds 1, 2, 3 gain 0.1, 0.2, 0.3: mean 0.2, sd 0.1, and Student's t of two degrees is 4.3027."""
+    rows = {"before": {}, "after": {}, "one": {}}
+    values = {"before": {1: 0.5, 2: 0.4, 3: 0.1}, "after": {3: 0.4, 1: 0.6, 2: 0.6}, "one": {2: 0.3}}
+    for name, by_seed in values.items():
+        for seed, top1 in by_seed.items():
+            run = untrained_run(tmp_path, "--runs_name", f"{name}_{seed}", "--seed", str(seed))
+            rows[name][str(run.folder)] = {"top1": top1}
+    report = write_table(tmp_path / "table", rows, "before")
+    half = 4.302653 * 0.1 / 3**0.5
+    assert f"| after | +0.2000 [{0.2 - half:+.4f}, {0.2 + half:+.4f}] | 3 |" in report
+    assert "| one | -0.1000 | 1 |" in report
+    assert "The rows differ in n: before 3, after 3, one 1." in report
+    with pytest.raises(UserError, match="'none' is no row; the rows are before, after, one"):
+        write_table(tmp_path / "table", rows, "none")
+    del rows["after"]
+    rows["before"].popitem()
+    run = untrained_run(tmp_path, "--runs_name", "other", "--seed", "9")
+    rows["one"] = {str(run.folder): {"top1": 0.3}}
+    with pytest.raises(UserError, match="one and before have no run of the same seed"):
+        write_table(tmp_path / "table", rows, "before")
 
 
 def test_what_a_table_lacks_is_named(tmp_path):

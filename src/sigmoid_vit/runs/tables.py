@@ -8,6 +8,8 @@ import statistics
 from collections.abc import Iterable
 from pathlib import Path
 
+from scipy.stats import t
+
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.files import write_atomically, write_json
 from sigmoid_vit.model.checkpoints import load_checkpoint
@@ -38,8 +40,47 @@ def table_text(rows: dict[str, Values]) -> str:
     return "\n".join(lines)
 
 
-def write_table(path: str | Path, rows: dict[str, dict[str, dict[str, float]]]) -> str:
+def difference_text(rows: dict[str, dict[str, dict[str, float]]], against: str) -> str:
+    """How much more each row has than the row `against`, in Markdown: mean [95 % interval of Student's t].
+
+    Runs of one seed are a pair; an interval takes two pairs.
+
+    Raises:
+        UserError: there is no such row, or rows have no seed in common.
+    """
+    if against not in rows:
+        raise UserError(f"--against {against!r} is no row; the rows are {', '.join(rows)}")
+    reference = {Run(folder).settings().seed: values for folder, values in rows[against].items()}
+    metrics = list(next(iter(reference.values())))
+    lines = [f"| difference to {against} | " + " | ".join(metrics) + " | pairs |"]
+    lines.append("|---" * (len(metrics) + 2) + "|")
+    for name, runs in rows.items():
+        seeds = {Run(folder).settings().seed: values for folder, values in runs.items()}
+        common = sorted(seeds.keys() & reference.keys())
+        if not common:
+            raise UserError(f"{name} and {against} have no run of the same seed, so there is nothing to pair")
+        gains = {m: [seeds[seed][m] - reference[seed][m] for seed in common] for m in metrics}
+        if name != against:
+            cells = [_interval(gain) for gain in gains.values()]
+            lines.append(f"| {name} | " + " | ".join(cells) + f" | {len(common)} |")
+    return "\n".join(lines)
+
+
+def _interval(gains: list[float]) -> str:
+    n, mean = len(gains), statistics.fmean(gains)
+    if n < 2:
+        return f"{mean:+.4f}"
+    half = float(t.ppf(0.975, n - 1)) * statistics.stdev(gains) / n**0.5
+    return f"{mean:+.4f} [{mean - half:+.4f}, {mean + half:+.4f}]"
+
+
+def write_table(
+    path: str | Path, rows: dict[str, dict[str, dict[str, float]]], against: str | None = None
+) -> str:
     """Write rows {name: {run folder: {metric: value}}} as PATH.json (means alone), .csv (every run) and .md.
+
+    Args:
+        against: the row that the others are compared with, see `difference_text`.
 
     Returns:
         The text of the .md file.
@@ -56,7 +97,13 @@ def write_table(path: str | Path, rows: dict[str, dict[str, dict[str, float]]]) 
             writer.writerows([name, folder, metric, repr(value)] for metric, value in metrics.items())
     write_atomically(Path(path + ".csv"), lambda file: file.write(text.getvalue().encode()))
     runs = [f"- {name}: {', '.join(folders)}" for name, folders in rows.items()]
-    report = table_text(values) + "\n\n" + "\n".join(runs) + "\n"
+    parts = [table_text(values)]
+    if against:
+        parts.append(difference_text(rows, against))
+    counts = {name: len(folders) for name, folders in rows.items()}
+    if len({*counts.values()}) > 1:
+        parts.append("The rows differ in n: " + ", ".join(f"{name} {n}" for name, n in counts.items()) + ".")
+    report = "\n\n".join([*parts, "\n".join(runs)]) + "\n"
     write_atomically(Path(path + ".md"), lambda file: file.write(report.encode()))
     return report
 
