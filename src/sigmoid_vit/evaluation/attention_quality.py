@@ -157,7 +157,7 @@ def attention_quality(
 
 
 def summary(quality: dict) -> list[str]:
-    """What `attention_quality` returns, in a line for the masks and one for faithfulness."""
+    """What `attention_quality` returns, in a text for the masks and one for faithfulness."""
     lines = []
     if masks := quality.get("masks"):
         last, decision = str(len(masks["sigmoid"]) - 1), masks["decision"]
@@ -172,7 +172,8 @@ def summary(quality: dict) -> list[str]:
         figures = (
             f"{name} {f['epg']:.3f} / {f['pointing_game']:.3f} / {f['iou']:.3f}" for name, f in shown.items()
         )
-        lines.append(f"EPG / pointing game / IoU on {masks['n']} {masks['from']}: {', '.join(figures)}")
+        heading = f"EPG / pointing game / IoU on {masks['n']} {masks['from']}:"
+        lines.append("\n  ".join([heading, *figures]))
     if curves := quality.get("faithfulness"):
         orders = {
             f"decision map ({_kind(curves)})": "decision",
@@ -184,7 +185,8 @@ def summary(quality: dict) -> list[str]:
             f"{name} {curves[order]['insertion_auc']:.3f} / {curves[order]['deletion_auc']:.3f}"
             for name, order in orders.items()
         )
-        lines.append(f"insertion / deletion AUC on {curves['n']} images: {', '.join(figures)}")
+        heading = f"insertion / deletion AUC on {curves['n']} images:"
+        lines.append("\n  ".join([heading, *figures]))
     return lines
 
 
