@@ -110,7 +110,8 @@ class Run:
 
     def _read_config(self) -> dict:
         if not self.config.is_file():
-            raise UserError(f"{self.folder} is not a run: it has no config.json; src/train.py makes one")
+            lacks = "it has no config.json" if self.folder.is_dir() else f"{Path.cwd()} has no such folder"
+            raise UserError(f"{self.folder} is not a run: {lacks}; src/train.py makes one")
         try:
             return json.loads(self.config.read_text(encoding="utf-8"))
         except json.JSONDecodeError as error:

@@ -161,12 +161,14 @@ class Trainer:
         run = self.run
         best = max(run.history(), key=self._score)
         figures = [f"{k} {v:.4f}" for k, v in best.items() if "accuracy" in k]
-        print(f"best epoch {best['epoch']} of {self.settings.epochs}: {', '.join(figures)}")
+        print(f"kept epoch {best['epoch']} of {self.settings.epochs}: {', '.join(figures)}")
         print(f"  {run.config}   settings, versions, commit")
         print(f"  {run.log_file}     a line per epoch")
-        print(f"  {run.best}       weights of the best epoch")
+        print(f"  {run.best}       weights of the kept epoch")
         print(f"  {run.last}       weights and optimiser of the last epoch, for --resume")
-        print(f"Evaluate it with: python3 src/evaluate.py --run {run.folder}")
+        first = self.settings.first_step
+        against = f" --against {first}" if first else ""
+        print(f"Evaluate it with: python3 src/evaluate.py --run {run.folder}{against}")
 
 
 def train(runs: list[Settings], table: str = "") -> None:
