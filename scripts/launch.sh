@@ -26,7 +26,7 @@ launch_training() {
         true) ;;
         *) echo "error: IS_DATAPARALLEL is '$IS_DATAPARALLEL'; it must be true or false" >&2; exit 1 ;;
     esac
-    # LAUNCH_ARGS adds accelerate's own options, such as those for several machines (docs/hardware.md)
+    # LAUNCH_ARGS adds accelerate's own options, such as those for several machines (docs/step1.md)
     local processes
     processes=$("$python" -c 'import torch; print(torch.cuda.device_count() or 2)')
     # shellcheck disable=SC2086
