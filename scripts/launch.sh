@@ -5,8 +5,19 @@ setting_names() {  # as src/sigmoid_vit/runs/settings.py has them; RESULT_DIR is
     sed -nE 's/^    ([a-z_]+): .* = option\(.*/\1/p' src/sigmoid_vit/runs/settings.py | grep -v '^result_dir$'
 }
 
+warn_of_misspelt_settings() {  # a variable that is close to a setting's name and is none
+    compgen -A variable | python3 -c '
+import difflib, sys
+names = [name.upper() for name in sys.argv[1:]]
+for given in sorted(set(sys.stdin.read().split()) - {*names}):
+    if close := difflib.get_close_matches(given, names, n=1, cutoff=0.85):
+        print(f"warning: {given} is no setting and has no effect; did you mean {close[0]}?", file=sys.stderr)
+' $(setting_names) result_dir seeds is_dataparallel launch_args wandb_key
+}
+
 launch_training() {
     local args=() name variable
+    warn_of_misspelt_settings
     for name in $(setting_names) seeds; do
         variable=$(printf %s "$name" | tr '[:lower:]' '[:upper:]')
         case "${!variable:+set}$name" in

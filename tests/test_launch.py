@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from dataclasses import fields
 
 import pytest
@@ -50,6 +51,17 @@ def test_every_setting_reaches_training_from_outside(house):
         if name.endswith("_kwargs"):
             expected = ["a", name]  # several words on purpose
         assert found.get(name) == expected, name
+
+
+def test_a_misspelt_setting_is_said(house):
+    (house / "bin/python3").write_text(f'#!/bin/sh\n[ "$1" = -c ] && exec "{sys.executable}" "$@"\n')
+    given = {"EPOCS": "2", "RUN_NAME": "x", "EPOCHS": "2", "HOME": "/", "WANDB_MODE": "offline"}
+    env = {"PATH": f"{house / 'bin'}:{os.environ['PATH']}", **given}
+    done = subprocess.run(["bash", str(house / STEP_1)], env=env, capture_output=True, text=True)
+    assert done.stderr.splitlines() == [
+        "warning: EPOCS is no setting and has no effect; did you mean EPOCHS?",
+        "warning: RUN_NAME is no setting and has no effect; did you mean RUNS_NAME?",
+    ]
 
 
 def test_step_1_takes_nothing_of_step_2(house):

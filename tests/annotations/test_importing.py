@@ -4,6 +4,7 @@ import hashlib
 import json
 import runpy
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,24 @@ from sigmoid_vit.annotations.import_options import ImportOptions
 from sigmoid_vit.annotations.importing import import_edits
 from sigmoid_vit.annotations.sources import read_map
 from sigmoid_vit.data import ink_grid, load_data
+from sigmoid_vit.edits.store import EditStore
 
 ROOT = Path(__file__).parents[2]
 
 
 # masks
+
+
+def test_edits_of_another_data_set_in_the_store_are_said(cats_and_dogs):
+    masks = cats_and_dogs.parent / "masks"
+    save(masks / "train/cat/a.png", block(0, 8, 0, 12))
+    run_import(cats_and_dogs, "masks", masks)
+    with EditStore(cats_and_dogs / "edits.sqlite") as edits:
+        edit = edits.current_all()["train/cat/a.jpg"]
+        edits.save(replace(edit, image_id="train/7", client_id=None, created=None))
+    account, _ = run_import(cats_and_dogs, "masks", masks)
+    assert account.foreign == ["train/7"]
+    assert "images that this data set does not have: " in account.text()
 
 
 def test_masks_become_edits_and_all_else_is_accounted_for(cats_and_dogs):

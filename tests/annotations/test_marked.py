@@ -5,9 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from helpers.images import make_folder
 from helpers.marked_images import save
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from sklearn.metrics import jaccard_score
 
 from sigmoid_vit import UserError
@@ -90,6 +92,17 @@ def test_without_a_name_the_data_sets_own_masks_count(digits):
     assert np.array_equal(inside, ink_grid(part))
     assert own.source == "masks of the data set"
     assert marked_cells(digits, replace(part, masks=None), (6, 6)).cover == {}
+
+
+def test_masks_beside_the_images_are_the_data_sets_own(tmp_path):
+    make_folder(tmp_path, {"cat": 3, "dog": 2}, suffix=".jpg")
+    mask = np.zeros((12, 10), np.uint8)
+    mask[:6] = 255
+    Image.fromarray(mask).save(tmp_path / "train/cat/01_mask.png")
+    data = load_data("folder", tmp_path, val_fraction=0)
+    own = marked_cells(data, data.train, (2, 2))
+    assert own.cover.keys() == {data.train.ids.index("train/cat/01.jpg")}
+    assert own.cover[1] == pytest.approx(np.array([[1, 1], [0, 0]]))
 
 
 def test_named_edits_come_before_the_data_sets_own_masks(digits, tmp_path):

@@ -49,6 +49,7 @@ def test_masks_beside_the_images_are_no_images(tmp_path, capsys):
     found = {Path(name).name for name in data.train.ids if "/cat/" in name}
     assert found == images | {"alone.png", "lone_mask.png", "02.png", "01.png"}
     assert "2 masks beside their images" in capsys.readouterr().err
+    assert data.masks_beside_images
     assert data.train.labels.tolist() == [0] * 7 + [1] * 2
 
 

@@ -54,7 +54,10 @@ def test_the_estimate_is_exact_where_it_erases_and_the_gradient_elsewhere(kwargs
     assert torch.equal(decision_map(model, images, 1, exact=False), exact)  # REFINED is all of 4 x 4
     monkeypatch.setattr(decision, "REFINED", 3)
     found = decision_map(model, images, 1, exact=False)
-    assert (found == exact).flatten(1).sum(1).tolist() == [3, 3]
+    erased = found == exact
+    assert erased.flatten(1).sum(1).tolist() == [3, 3]
+    slope = decision._gradient(model, model.embed(images), (torch.tensor([1, 1]), None)).unflatten(1, (4, 4))
+    assert torch.equal(found[~erased], slope[~erased])
 
 
 def test_the_gradient_is_the_effect_of_a_slightly_smaller_weight():

@@ -159,7 +159,7 @@ def test_edits_that_teach_nothing_edit_nothing():
         maps.edited[i] = torch.from_numpy(random.permutation(maps.edited[i].flatten().numpy())).view(6, 6)
     propagation = propagate(network, part, maps)
     assert not propagation.maps.has_edit.any()
-    assert "the edits do not teach this" in propagation.says
+    assert "the edits do not teach where to erase" in propagation.says
     assert propagation.report["edit next"]
     with pytest.raises(UserError, match="PROPAGATE=false"):
         propagation.require_enough()
@@ -285,7 +285,7 @@ def test_doubted_edits_do_not_teach_and_can_be_dropped(tmp_path, capsys):
     assert sorted(trainer.edits.facts["propagation"]["look again at"]) == slips
     assert trainer.edits.facts["edits"]["doubted and dropped"] == 2
     printed = capsys.readouterr().out
-    assert "measured on 24 edited images" in printed
+    assert "cross-validated on the 24 edited images" in printed
     assert "2 doubted and dropped" in printed
     for name in slips:
         assert name in printed.partition("look at again")[2]

@@ -1,6 +1,7 @@
 """The import: files that people marked go in; edits in the store, and an account of every image, come out."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from sigmoid_vit.annotations.cells import MARKED, cell_edit, cell_means, cells_i
 from sigmoid_vit.annotations.import_options import EXPORT, GAZE, OWN_MASKS, ImportOptions
 from sigmoid_vit.annotations.selection import choose, stratified
 from sigmoid_vit.annotations.sources import Source, image_size, open_source
-from sigmoid_vit.data import DATASETS, BadImage, DataModule, Part
+from sigmoid_vit.data import DATASETS, BadImage, DataModule, Part, known_ids
 from sigmoid_vit.data.images import for_each_file, listed
 from sigmoid_vit.data.parts import MAX_WORKERS
 from sigmoid_vit.edits.exchange import read_export
@@ -25,7 +26,7 @@ COUNTED = {  # what comes between an image and its edit
     "missing": "without a mask",
     "empty": f"with an empty mask (no pixel reaches {MARKED:g})",
     "small": "with a mask that covers no cell enough (lower --covered; 0: any marked pixel counts)",
-    "full": "with a mask over every cell, which leaves nothing to edit",
+    "full": "with a mask over every cell, so nothing is left to edit (raise --covered: fewer cells count)",
     "bad": "unreadable (--skip_bad_images)",
 }
 
@@ -44,6 +45,7 @@ class Account:
     edited: list[str] = field(default_factory=list)
     without_cells: list[str] = field(default_factory=list)  # edited images none of whose cells is edited
     replaced: list[str] = field(default_factory=list)  # edited images that had an edit in the store
+    foreign: list[str] = field(default_factory=list)  # edits there before, of images this data set lacks
     resized: list[str] = field(default_factory=list)  # with a map of another size than the image
     unknown: list[str] = field(default_factory=list)  # names in the source that belong to no image
     among_images: list[str] = field(default_factory=list)  # maps that the data set takes for images
@@ -65,6 +67,7 @@ class Account:
         lines = [
             (f"edits in {self.edits}, author {self.author}, grid {gh}x{gw}", self.edited),
             ("of them in place of an earlier edit, which stays in the history", self.replaced),
+            ("WARNING: the store also holds edits of images that this data set does not have", self.foreign),
             ("of them without a cell, none is left (--missing, --wrong)", self.without_cells),
             *((f"not edited, {COUNTED[reason]}", ids) for reason, ids in self.without.items()),
             ("masks of another size than their image, stretched over the whole of it", self.resized),
@@ -141,8 +144,15 @@ def import_edits(options: ImportOptions) -> Account | Merged:
     account.edited = [edit.image_id for edit in edits]
     account.without_cells = [edit.image_id for edit in edits if not edit.edited.any()]
     account.replaced = [image_id for image_id in account.edited if image_id in earlier]
+    account.foreign = _foreign(earlier, data, part)
     account.write()
     return account
+
+
+def _foreign(stored: Iterable[str], data: DataModule, part: Part) -> list[str]:
+    """Those of the ids that belong to no image of the data set; test parts that are not open are believed."""
+    known = set(known_ids(data, part))
+    return [i for i in stored if i not in known and i.split("/")[0] not in data.test_parts]
 
 
 def _merge(edits: str, folder: str) -> Merged:

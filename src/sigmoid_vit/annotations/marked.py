@@ -9,7 +9,7 @@ from torch import Tensor
 from torchmetrics.functional.segmentation import mean_iou
 
 from sigmoid_vit.annotations.cells import MARKED, cell_means
-from sigmoid_vit.annotations.sources import Source, open_source
+from sigmoid_vit.annotations.sources import Source, open_source, own_masks
 from sigmoid_vit.data import BadImage, DataModule, Part
 from sigmoid_vit.data.images import for_each_file, listed
 from sigmoid_vit.data.parts import MAX_WORKERS
@@ -37,7 +37,7 @@ def marked_cells(
         masks: a folder with a mask per image, laid out as for `import_edits.py --from masks`.
         edits: a store of edits, see `cover_of_edits`; those that a network predicted are not used, and what
             became of the others is told in the source. With neither of the two, the data set's own masks are
-            taken, and nothing is found where it has none.
+            taken (or those beside its images), and nothing is found where it has none.
 
     Raises:
         UserError: both were named, or one that marks nothing in this part, or a file cannot be read.
@@ -53,8 +53,8 @@ def marked_cells(
         marked = MarkedCells(f"edits in {edits} ({account_text(account)})", cover_of_edits(maps))
         where = f"edits in {edits}"
     else:
-        own = cover_of_masks(Source(part.mask, "the data set"), part, grid) if part.masks else {}
-        return MarkedCells("masks of the data set", own)
+        own = own_masks(data, part)
+        return MarkedCells("masks of the data set", cover_of_masks(own, part, grid) if own else {})
     if not marked.cover:
         raise UserError(f"no image of {part.name} is marked in {where}; name others, or leave the option out")
     return marked

@@ -58,6 +58,13 @@ def open_source(
     return Source(part.mask, "the masks that come with the data set")
 
 
+def own_masks(data: DataModule, part: Part) -> Source | None:
+    """The masks that come with the data set or lie beside its images; None where there are none."""
+    if part.masks:
+        return Source(part.mask, "the data set")
+    return _masks(data.root, data, part) if data.masks_beside_images else None
+
+
 def read_map(path: Path) -> np.ndarray:
     """A mask or heat map file as float32 [h, w] in 0..1, turned upright by its EXIF orientation.
 

@@ -25,6 +25,7 @@ class DataModule:
     part_names: tuple[str, ...] = ("train", "test")  # "train", "val" if there is one, then the test parts
     default_path: str | None = None
     options: ClassVar[dict[str, type]] = {}  # further arguments of the class, and their type
+    masks_beside_images = False  # whether mask files lie among the images, see `ImageFolder`
     defaults: ClassVar[dict] = {}  # settings the data set prefers: create_model's and the trainer's names
 
     def __init__(

@@ -56,6 +56,7 @@ class ImageFolder(DataModule):
         files = {class_name: _files(folder / class_name) for class_name in classes}
         masks = [path for found in files.values() for path in _masks(found)]
         if masks:
+            self.masks_beside_images = True
             print(f"{folder}: {len(masks)} masks beside their images ({listed(masks, 3)})", file=sys.stderr)
             files = {
                 name: [path for path in found if path not in set(masks)] for name, found in files.items()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from starlette.applications import Starlette
 
-from sigmoid_vit.annotations.sources import open_source
+from sigmoid_vit.annotations.sources import open_source, own_masks
 from sigmoid_vit.data import DataModule, Part
 from sigmoid_vit.editor.part_edits import PartEdits
 from sigmoid_vit.editor.part_images import Mask, PartImages
@@ -97,7 +97,7 @@ class Session:
         facts = {
             "weights": weights,
             "size": network.transform.size,
-            "masks": self.masks and _file_states(options.masks),
+            "masks": self.masks and _file_states(options.masks or (data.masks_beside_images and data.root)),
         }
         file = cache / f"{options.split}.npz"
         self.predictions = PartPredictions(self.images, self.predictor, file, facts)
@@ -172,10 +172,11 @@ def login_name() -> str:
 def _mask(options: EditorOptions, data: DataModule, part: Part) -> Mask | None:
     if options.masks:
         return open_source("masks", [options.masks], data, part).read
-    return part.mask if part.masks else None
+    own = own_masks(data, part)
+    return own.read if own else None
 
 
-def _file_states(masks: str | None) -> list:
+def _file_states(masks: str | Path | None) -> list:
     """Names, sizes and times of the files in a folder of masks."""
     files = sorted(path for path in Path(masks).expanduser().rglob("*") if path.is_file()) if masks else []
     return [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]

@@ -132,9 +132,11 @@ def load_edits(
         account["drawn for a narrower scope"] += not edit.everywhere
         account["propagated"] += stored.author == PROPAGATED
     if not account["used"]:
+        remedy = "import or draw some there, or evaluate the part that was edited (evaluate.py --split)"
+        if account["of unknown images"] == sum(account.values()) > 0:
+            remedy = "they are edits of another data set's images; name the store of this one"
         raise UserError(
-            f"{path} holds no edit of an image in {part.name} ({account_text(account)}); "
-            "import or draw some there, or evaluate the part that was edited (evaluate.py --split)"
+            f"{path} holds no edit of an image in {part.name} ({account_text(account)}); {remedy}"
         )
     return maps, account
 

@@ -35,6 +35,7 @@ def heads_picture(network: Network, part: Prepared, chosen: list[int], title: st
         prediction_text(image_id, p, label, network.classes)
         for image_id, p, label in zip(ids, probabilities, labels.tolist(), strict=True)
     ]
+    known = "exact" if network.erases_every_cell else "estimated"
     shown = zip(ids, probabilities, labels, effects, maps.mean(1), strict=True)
     for image_id, p, label, effect, values in shown:
         numbers[image_id] = {
@@ -43,14 +44,13 @@ def heads_picture(network: Network, part: Prepared, chosen: list[int], title: st
             "true": network.classes[label],
             "probability of true": p[label],
             "cell that decides most (row, column)": strongest_cell(effect),
-            "effect of erasing it, in nats": effect.max(),
+            f"{known} effect of erasing it, in nats": effect.max(),
             "strongest cell of attention (row, column)": strongest_cell(values),
             "its sigmoid attention": values.max(),
         }
-    exact = "" if network.erases_every_cell else ", estimated"
     query = query_name(network.model)
     heading = (
-        f"{title}\ndecision map{exact} (red: for the prediction); sigmoid attention ({query}), last block"
+        f"{title}\ndecision map, {known} (red: for the prediction); sigmoid attention ({query}), last block"
     )
     figure = draw_heads(part.pixels(chosen), effects, maps, texts, heading.strip())
     return Picture(figure, numbers)

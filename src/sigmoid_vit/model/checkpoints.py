@@ -136,7 +136,8 @@ def _remedy(path: Path, otherwise: str) -> str:
     if not timm.is_model(path.stem):
         return otherwise
     options = f" --save_dir {path.parent}" * (path.parent != Path("models")) + " --force" * path.exists()
-    return f"fetch it with: {COMMAND} {path.stem}{options}"
+    random = "" if path.exists() else ", or train from random weights with PRETRAINED=false"
+    return f"fetch it with: {COMMAND} {path.stem}{options}{random}"
 
 
 def few(names: list[str]) -> str:

@@ -62,18 +62,19 @@ def make_plan(
         images = np.arange(len(labels))
         says = f"training on all {len(labels)} images, {len(edited)} of them edited"
     if settings.inject == "false":
-        return Plan(False, images, says)
+        return Plan(False, images, says + "; edits are not injected, attention is aligned alone")
     if not injected.any():
         return Plan(False, images, says + "; no edited cell has a value below 0.5, so nothing is injected")
     if not (dropping and len(lost)) and not tells_the_class(images):
-        return Plan(True, images, says)
+        return Plan(True, images, says + "; edits are injected")
     if settings.inject == "true":
         says += "; WARNING: being edited goes with the class, and INJECT=true injects all the same"
         return Plan(True, images, says)
     half = 2 * np.bincount(labels[edited], minlength=labels.max() + 1) >= np.bincount(labels)
     if half.all() and not tells_the_class(edited):
         says = f"training on the {len(edited)} edited images; the {unedited} without an edit are left out, "
-        says += "because being edited goes with the class (INJECT=true trains on them all the same)"
+        says += "because being edited goes with the class (INJECT=true trains on them all the same); "
+        says += "edits are injected"
         return Plan(True, edited, says)
     says += "; being edited goes with the class, so edits are not injected (INJECT=true forces it)"
     return Plan(False, images, says)

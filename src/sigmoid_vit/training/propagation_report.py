@@ -87,8 +87,8 @@ def says(report: dict) -> str:
     """The report of a propagation in a few lines."""
     a, left = report["agreement"], report["left"]
     lines = [
-        f"propagation, measured on {a['held-out images']} edited images that it did not learn from "
-        f"(in brackets: every cell called {a['trivial answer']}):",
+        f"propagation, cross-validated on the {a['held-out images']} edited images "
+        f"(in brackets: if every cell were called {a['trivial answer']}):",
         *(f"  {kind} cells: {_figures(a[kind])}" for kind in ("erased", "kept")),
         f"  cells right: {a['cells right']:.1%} ({a['trivial cells right']:.1%})",
     ]
@@ -105,11 +105,11 @@ def verdict(report: dict) -> str:
     """What the figures mean, in a sentence."""
     a, total = report["agreement"], report["propagated"] + sum(report["left"].values())
     if not a["better than trivial"]:
-        text = "the edits do not teach this; no more cells are right than if all were called "
+        text = "the edits do not teach where to erase; no more cells are right than if all were called "
         return f"{text}{a['trivial answer']}, so no image was edited"
     if report["propagated"] < total / 2:
         return f"the edits teach a part only, {report['propagated']} of {total} images; {advice(report)}"
-    return f"the edits teach this; to improve it, {advice(report)}"
+    return f"the edits teach where to erase; to improve it, {advice(report)}"
 
 
 def advice(report: dict) -> str:
@@ -120,7 +120,7 @@ def advice(report: dict) -> str:
     more = max(FIRST_ROUND - n, n)
     text = f"edit {min(more, len(next_ids))} more images, first {_first(next_ids)}"
     if without := report["classes without an edit"]:
-        text += f" (no edit yet of {_first(without)})"
+        text += f" (classes without an edit: {_first(without)})"
     return text
 
 

@@ -160,12 +160,14 @@ class Trainer:
     def _summary(self) -> None:
         run = self.run
         best = max(run.history(), key=self._score)
-        figures = [f"{k} {v:.4f}" for k, v in best.items() if "accuracy" in k]
+        injected = bool(self.edits) and self.settings.control != "no_edits" and self.edits.plan.inject
+        names = {"accuracy": f"training accuracy{' with the edits in force' * injected}"}
+        figures = [f"{names.get(k, k)} {v:.4f}" for k, v in best.items() if "accuracy" in k]
         print(f"kept epoch {best['epoch']} of {self.settings.epochs}: {', '.join(figures)}")
         print(f"  {run.config}   settings, versions, commit")
         print(f"  {run.log_file}     a line per epoch")
         print(f"  {run.best}       weights of the kept epoch")
-        print(f"  {run.last}       weights and optimiser of the last epoch, for --resume")
+        print(f"  {run.last}       weights and optimiser of the last epoch, for RESUME=true")
         first = self.settings.first_step
         against = f" --against {first}" if first else ""
         print(f"Evaluate it with: python3 src/evaluate.py --run {run.folder}{against}")

@@ -35,9 +35,12 @@ export async function fetchMaps(k, isExact = state.session.decision_at_once) {
     new Float32Array(await get(`images/${k}/${kind}`, given, "arrayBuffer"));
   const attention = (shownAs) => fetchMap("attention", { ...params, view: shownAs });
   const decision = () => fetchMap("decision", { explained, exact: isExact ? "yes" : "no" });
-  const own = await attention("sigmoid");
   const isSigned = view === "decision";
-  const shown = isSigned ? await decision() : view === "sigmoid" ? own : await attention(view);
+  const other = () => (isSigned ? decision() : attention(view));
+  const [own, shown = own] = await Promise.all([
+    attention("sigmoid"),
+    ...(view === "sigmoid" ? [] : [other()]),
+  ]);
   return { own, shown, scale: scaleOf(shown, isSigned), isExact: isExact || !isSigned };
 }
 
