@@ -36,11 +36,8 @@ export async function fetchMaps(k, isExact = state.session.decision_at_once) {
   const attention = (shownAs) => fetchMap("attention", { ...params, view: shownAs });
   const decision = () => fetchMap("decision", { explained, exact: isExact ? "yes" : "no" });
   const isSigned = view === "decision";
-  const other = () => (isSigned ? decision() : attention(view));
-  const [own, shown = own] = await Promise.all([
-    attention("sigmoid"),
-    ...(view === "sigmoid" ? [] : [other()]),
-  ]);
+  const other = view === "sigmoid" ? [] : [isSigned ? decision() : attention(view)];
+  const [own, shown = own] = await Promise.all([attention("sigmoid"), ...other]);
   return { own, shown, scale: scaleOf(shown, isSigned), isExact: isExact || !isSigned };
 }
 
