@@ -78,5 +78,6 @@ def test_without_a_file_the_script_gives_the_command_and_exit_code_1(tmp_path):
     assert result.returncode == 1
     assert result.stderr == (
         "error: models/test_vit.pt does not exist; "
-        "fetch it with: python3 src/load_pretrained.py --model_name test_vit\n"
+        "fetch it with: python3 src/load_pretrained.py --model_name test_vit, "
+        "or train from random weights with PRETRAINED=false\n"
     )

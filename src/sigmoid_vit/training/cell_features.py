@@ -4,6 +4,7 @@ A cell is a row of numbers: its token in front of the blocks, its pixels' means,
 its position. Memory is bounded: at most MOST_CELLS rows are learned, and other images pass by in batches.
 """
 
+import warnings
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -73,13 +74,15 @@ class CellClassifier:
         tried = min(FEATURES_TRIED, cells.features.shape[1])
         forest = dict(class_weight="balanced", random_state=seed, n_jobs=-1)
         self.forest = ExtraTreesClassifier(TREES, max_features=tried, **forest)
-        self.forest.fit(cells.features[learned], cells.erased[learned])
+        with warnings.catch_warnings():  # scikit-learn's threads can leave the process without its filters
+            self.forest.fit(cells.features[learned], cells.erased[learned])
 
     def erased(self, network: Network, part: Prepared, images: np.ndarray) -> Tensor:
         """The probability that each cell of these images is to be erased, float32 [n, gh, gw]."""
         found = [torch.zeros(0, *network.grid)]
         for features in cell_features(network, part, images):
-            shares = self.forest.predict_proba(features.reshape(-1, features.shape[-1]))
+            with warnings.catch_warnings():
+                shares = self.forest.predict_proba(features.reshape(-1, features.shape[-1]))
             share = shares @ self.forest.classes_  # of one kind alone, the column of the other is missing
             found.append(torch.from_numpy(share).float().view(-1, *network.grid))
         return torch.cat(found)
