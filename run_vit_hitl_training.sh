@@ -19,7 +19,7 @@ INJECT="${INJECT:-}"                           # auto, true, false
 UNEDITED="${UNEDITED:-}"                       # drop images without an edit, or train on them
 PROPAGATE="${PROPAGATE:-}"                     # true: predict edits for unedited images; stored: as reviewed
 DOUBTED="${DOUBTED:-}"                         # edits that PROPAGATE=true doubts: train on them, or drop
-CONTROL="${CONTROL:-}"                         # none, no_edits (the same images), shuffled
+CONTROL="${CONTROL:-}"                         # none, no_edits, shuffled, random_cells, mean_map
 WANDB="${WANDB:-false}"                        # true also logs to wandb
 WANDB_KEY="${WANDB_KEY:-}"                     # reaches wandb through the environment only
 IS_DATAPARALLEL="${IS_DATAPARALLEL:-false}"    # true: one process per GPU

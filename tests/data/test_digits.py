@@ -27,6 +27,40 @@ def corners(images):
     return blocks[..., 0].amax(1).numpy()
 
 
+@pytest.fixture(scope="module")
+def anywhere():
+    return load_data("digits_decoy", anywhere=True)
+
+
+def test_anywhere_puts_digit_and_square_anywhere(anywhere):
+    train = anywhere.train
+    clean = load_data("digits_decoy", anywhere=True, decoys=False).train
+    assert np.array_equal(clean.labels, train.labels)
+    changed = (train.images != clean.images)[:, 0].reshape(-1, 6, 4, 6, 4)
+    squares, ink = changed.any(4).any(2), ink_grid(train)
+    assert np.array_equal(squares.sum((1, 2)), np.ones(len(train)))  # one cell
+    assert not (squares.numpy() & ink).any()  # without ink
+    greys = torch.where(changed, train.images[:, 0].reshape(-1, 6, 4, 6, 4), 0).amax((1, 2, 3, 4))
+    assert np.array_equal(greys, 255 - 25 * train.labels)
+    assert squares.any(0).all()  # anywhere: every cell of the grid
+    assert ink.any(0).all()
+    written = [ink[train.labels == k] for k in range(10)]
+    own = np.mean([cells[i] & cells[i - 1] for cells in written for i in range(len(cells))], axis=0).sum()
+    assert own < ink.sum((1, 2)).mean() / 2  # the ink of another digit of the same class is mostly elsewhere
+
+
+@pytest.mark.parametrize("variant", [{}, {"anywhere": True}])
+def test_val_random_is_val_with_squares_at_random(variant):
+    data = load_data("digits_decoy", seed=2, **variant)
+    part, val = data.part("val_random"), data.val
+    assert part.ids == [image_id.replace("train", "val_random") for image_id in val.ids]
+    assert np.array_equal(part.labels, val.labels)
+    changed = (part.images != val.images)[:, 0].reshape(-1, 6, 4, 6, 4).any(4).any(2)
+    assert 0.85 < changed.any(2).any(1).double().mean() < 0.95  # one digit in ten shows its own grey
+    assert changed.sum((1, 2)).max() == 1
+    assert "val_random" not in load_data("digits_decoy", val_fraction=0, **variant).part_names
+
+
 def test_squares_give_the_label_in_train_only(digits):
     assert len(digits.train) == 1297
     assert digits.test_parts == ["test", "test_clean", "test_train_like"]

@@ -48,14 +48,39 @@ def test_shuffled_edits_stay_with_the_edited_images_and_move():
     value = torch.arange(9.0)[:, None, None].expand(9, 2, 2) / 10
     maps = EditMaps(value, edited)
     maps.propagated[7] = True
-    moved = maps.shuffled(0)
+    moved = maps.control("shuffled", 0)
     assert np.flatnonzero(moved.propagated).tolist() == [7]
     assert np.array_equal(moved.has_edit, maps.has_edit)
     chosen = moved.value[at, 0, 0]
     assert sorted(chosen.tolist()) == pytest.approx([0.0, 0.2, 0.3, 0.7])
     assert (chosen != value[at, 0, 0]).all()
     with pytest.raises(UserError, match="at least two edited training images"):
-        maps.subset([0, 1]).shuffled(0)
+        maps.subset([0, 1]).control("shuffled", 0)
+
+
+def test_random_cells_keep_what_an_edit_says_but_not_where():
+    random = torch.Generator().manual_seed(0)
+    maps = EditMaps(torch.rand(9, 4, 5, generator=random), torch.rand(9, 4, 5, generator=random) < 0.5)
+    maps.edited[4] = False
+    moved = maps.control("random_cells", 0)
+    assert np.array_equal(moved.has_edit, maps.has_edit)
+    for i in np.flatnonzero(maps.has_edit):
+        assert not torch.equal(moved.edited[i], maps.edited[i])
+        own, others = (m.value[i][m.edited[i]].sort().values for m in (maps, moved))
+        assert torch.equal(own, others)
+    assert not torch.equal(moved.edited[0] ^ maps.edited[0], moved.edited[1] ^ maps.edited[1])
+
+
+def test_the_mean_map_is_one_for_all_edited_images():
+    value = torch.tensor([[[0.0, 1.0]], [[0.5, 1.0]], [[0.25, 0.0]]])
+    maps = EditMaps(value, torch.tensor([[[True, True]], [[True, False]], [[False, False]]]))
+    mean = maps.control("mean_map", 0)
+    assert torch.equal(mean.value[0], torch.tensor([[0.25, 1.0]]))
+    assert torch.equal(mean.value[0], mean.value[1])
+    assert mean.edited.tolist() == [[[True, True]], [[True, True]], [[False, False]]]
+    lone = EditMaps(torch.zeros(3, 1, 3), torch.eye(3, dtype=torch.bool)[:, None])
+    with pytest.raises(UserError, match="no cell is edited on half"):
+        lone.control("mean_map", 0)
 
 
 def test_edits_of_a_run_are_read_back(tmp_path):

@@ -57,18 +57,42 @@ class EditMaps:
         at = torch.from_numpy(indices)
         return EditMaps(self.value[at], self.edited[at], self.propagated[indices])
 
-    def shuffled(self, seed: int) -> "EditMaps":
-        """Every edited image gets the edit of another one: the control for what the edits say.
+    def control(self, kind: str, seed: int) -> "EditMaps":
+        """The same images edited otherwise: a control for what the edits say.
 
         `propagated` stays with the image, so that the control is planned as the run it is compared with.
+
+        Args:
+            kind: "shuffled", every edited image gets the edit of another one; "random_cells", the cells of each
+                edit are shuffled within its image; "mean_map", all get the mean of the edits, on the cells
+                that at least half of them edit.
         """
         edited = np.flatnonzero(self.has_edit)
         if len(edited) < 2:
-            raise UserError("CONTROL=shuffled needs at least two edited training images; there is one")
-        order = np.random.default_rng(seed).permutation(edited)
-        source = np.arange(len(self.value))
-        source[order] = np.roll(order, 1)  # one cycle: no image keeps its own edit
-        return EditMaps(self.value[source], self.edited[source], self.propagated)
+            raise UserError(f"CONTROL={kind} needs at least two edited training images; there is one")
+        value, mask = self.value[edited].flatten(1), self.edited[edited].flatten(1)
+        if kind == "shuffled":
+            order, source = np.random.default_rng(seed).permutation(len(edited)), np.arange(len(edited))
+            source[order] = np.roll(order, 1)  # one cycle: no image keeps its own edit
+            value, mask = value[source], mask[source]
+        elif kind == "random_cells":
+            cells = np.tile(np.arange(value.shape[1]), (len(edited), 1))
+            cells = torch.from_numpy(np.random.default_rng(seed).permuted(cells, axis=1))
+            value, mask = value.gather(1, cells), mask.gather(1, cells)
+        else:
+            count = mask.sum(0)
+            value = ((value * mask).sum(0) / count.clamp(min=1)).expand_as(value)
+            mask = (2 * count >= len(edited)).expand_as(mask)
+            if not mask.any():
+                raise UserError(
+                    "CONTROL=mean_map: no cell is edited on half of the images, so they have no mean"
+                )
+        changed = EditMaps.empty(*self.value.shape[:1], tuple(self.value.shape[1:]))
+        changed.value[edited], changed.edited[edited] = (
+            x.view(-1, *self.value.shape[1:]) for x in (value, mask)
+        )
+        changed.propagated = self.propagated
+        return changed
 
     def write(self, path: Path, ids: list[str]) -> None:
         """Write the edits of the images with these ids, one id per position, as an npz file."""

@@ -13,6 +13,7 @@ from sigmoid_vit.figures.captions import change_numbers, change_texts, query_nam
 from sigmoid_vit.figures.style import Picture
 from sigmoid_vit.figures.two_runs import draw_before_after
 from sigmoid_vit.runs.network import Network
+from sigmoid_vit.runs.settings import CONTROLS
 
 EDITS_SHOWN = 6  # training images shown with their edit
 PROPAGATED_SHOWN = 2  # of these, if there are enough of both kinds, with a propagated edit
@@ -36,8 +37,8 @@ def training_edits(after: Network, before: Network | None, train: Part) -> Pictu
     whose = _whose(after.settings.edits, part.ids, shown)
     texts = [f"{text}\n{w}" for text, w in zip(change_texts(then, now, chosen), whose, strict=True)]
     title = f"{now.title}: what it learned from"
-    if after.settings.control == "shuffled":
-        title += " (control: edits of other images)"
+    if after.settings.control != "none":
+        title += f" (control: {CONTROLS[after.settings.control]})"
     figure = draw_before_after(
         now.images(chosen),
         then.attention(chosen).mean(1) if then else None,

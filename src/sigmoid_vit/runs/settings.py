@@ -8,7 +8,13 @@ from sigmoid_vit.options import check_options, option
 
 AUTO = ("auto", "true", "false")
 PROPAGATE = ("false", "true", "stored")
-CONTROLS = ("none", "no_edits", "shuffled")
+CONTROLS = {
+    "none": "none",
+    "no_edits": "no edits",
+    "shuffled": "edits of other images",
+    "random_cells": "edits of random cells",
+    "mean_map": "one mean edit for all images",
+}
 PRESETS = {
     "full": {},  # the defaults of the settings below
     "paper": {
@@ -95,7 +101,7 @@ class Settings:
         "false", "propagate edits to unedited images and train on them too; stored: as they were", PROPAGATE
     )
     doubted: str = option("train", "edits that propagation doubts: train on them, or drop", ("train", "drop"))
-    control: str = option("none", "train without edits, or with those of other images", CONTROLS)
+    control: str = option("none", "train with no edits, or with wrong ones, to compare with", tuple(CONTROLS))
 
     def __post_init__(self) -> None:
         check_options(self, str.upper)

@@ -47,8 +47,8 @@ def take_edits(
         told = account_text(facts["edits"])
         if facts["edits"]["drawn for a narrower scope"]:
             told += "; EDIT_LAYERS and EDIT_QUERIES decide"
-        if s.control == "shuffled":
-            maps = maps.shuffled(s.seed)
+        if s.control not in ("none", "no_edits"):
+            maps = maps.control(s.control, s.seed)
     plan = make_plan(s, train.part.labels, maps.has_edit, maps.erases, ~maps.propagated)
     if s.control == "no_edits":
         plan.says += f"; control: the {len(plan.images)} images alone, without edits"
