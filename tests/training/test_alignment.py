@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from helpers.reference import random_edit, tiny_model
 from helpers.runs import settings
 from helpers.step2 import prepared
 
 from sigmoid_vit import UserError
-from sigmoid_vit.training.alignment import OBJECT_WEIGHT, HITLLoss, alignment_loss, parse_layers
+from sigmoid_vit.training.alignment import OBJECT_WEIGHT, HITLLoss, alignment_loss, parse_layers, row_level
 from sigmoid_vit.training.loop import ClassificationLoss
 
 NO_CLASS_TOKEN = ["--model_kwargs", "class_token=False", "global_pool=avg"]
@@ -31,8 +32,12 @@ def test_alignment_losses_on_paper():
     own = [0.5, 0.75]
     mse = ((own[0] - 0.9) ** 2 + (own[1] - 0.25) ** 2) / 2
     assert alignment_loss(logits, value, edited, "mse", 1).item() == pytest.approx(mse, rel=1e-5)
-    bce = [-(t * math.log(p) + (1 - t) * math.log(1 - p)) for p, t in zip(own, (0.9, 0.25), strict=True)]
-    expected = (OBJECT_WEIGHT * bce[0] + bce[1]) / 2
+    level = np.log(np.exp([5.0, 0.0, math.log(3), 7.0]).mean())
+    above = 1 / (1 + np.exp(level - np.array([0.0, math.log(3)])))  # the same above the level of the row
+    expected = 0
+    for p in (own, above):
+        bce = [-(t * math.log(q) + (1 - t) * math.log(1 - q)) for q, t in zip(p, (0.9, 0.25), strict=True)]
+        expected += (OBJECT_WEIGHT * bce[0] + bce[1]) / 2 / 2
     assert alignment_loss(logits, value, edited, "bce", 1).item() == pytest.approx(expected, rel=1e-5)
     row = np.exp([5.0, math.log(9), math.log(1 / 3), 7.0])
     network = np.exp([5.0, 0.0, math.log(3), 7.0])
@@ -50,12 +55,27 @@ def test_unedited_cells_and_images_contribute_nothing(kind):
     assert loss[1] == 0
     assert (loss[[0, 2]] > 0).all()
     loss.sum().backward()
-    if kind != "kl":  # a softmax row couples its cells
+    if kind == "mse":  # the others are of whole softmax rows, which couple their cells
         touched = logits[0].grad.abs().sum((1, 2))[:, 1:] > 0
         assert torch.equal(touched, edit.edited.flatten(1))
     assert not logits[1].grad[1].any()
     other = torch.where(edit.edited, edit.value, 0.77)
     assert torch.equal(alignment_loss(logits, other, edit.edited, kind, 1), loss)
+
+
+def test_lowering_a_whole_row_is_no_way_out():
+    """Softmax ignores a shift of all logits, so half of the loss does: shares must move for it to fall."""
+    logits, edited, erase = torch.randn(2, 2, 3, 17), random_edit().edited, torch.zeros(2, 4, 4)
+
+    def loss(logits):
+        return alignment_loss({0: logits}, erase, edited, "bce", 1)
+
+    cells = F.pad(edited.flatten(1), (1, 0))[:, None, None]
+    whole_rows = torch.stack([loss(logits - shift) for shift in range(10)]).amin(0)
+    erased_cells = torch.stack([loss(logits - shift * cells) for shift in range(10)]).amin(0)
+    assert (whole_rows > 2 * erased_cells).all()
+    torch.testing.assert_close(row_level(logits - 20), row_level(logits) - 20)
+    torch.testing.assert_close(row_level(torch.full((1, 9), 0.7)), torch.full((1, 1), 0.7))
 
 
 @pytest.mark.parametrize("kind", ["bce", "mse", "kl"])

@@ -101,7 +101,7 @@ class DigitsDecoy(DataModule):
 
 
 def _enlarged(digits: np.ndarray, side: int) -> np.ndarray:
-    """Digits [n, 8, 8] of values 0..16 to float32 [n, side, side] in 0..1, each pixel the mean of its area."""
+    """Digits [n, 8, 8] of values 0..16 to float32 [n, side, side] in 0..1, each pixel its area's mean."""
     large = np.kron(digits / 16, np.ones((1, side // 4, side // 4)))  # twice the side
     return large.reshape(len(digits), side, 2, side, 2).mean((2, 4)).astype(np.float32)
 

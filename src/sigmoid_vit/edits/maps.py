@@ -47,9 +47,14 @@ class EditMaps:
         return self.edited.flatten(1).any(1).numpy()
 
     @property
+    def erased(self) -> Tensor:
+        """Which cells are edited to below 0.5, those that injection takes away: bool [n, gh, gw]."""
+        return self.edited & (self.value < 0.5)
+
+    @property
     def erases(self) -> np.ndarray:
-        """Which images have a cell that injection takes away, edited to below 0.5: bool [n]."""
-        return (self.edited & (self.value < 0.5)).flatten(1).any(1).numpy()
+        """Which images have an erased cell: bool [n]."""
+        return self.erased.flatten(1).any(1).numpy()
 
     def subset(self, indices: np.ndarray) -> "EditMaps":
         """The edits of the images at these positions."""
@@ -63,9 +68,12 @@ class EditMaps:
         `propagated` stays with the image, so that the control is planned as the run it is compared with.
 
         Args:
-            kind: "shuffled", every edited image gets the edit of another one; "random_cells", the cells of each
-                edit are shuffled within its image; "mean_map", all get the mean of the edits, on the cells
-                that at least half of them edit.
+            kind: "shuffled", every edited image gets the edit of another one; "random_cells", the cells of
+                each edit are shuffled within its image; "mean_map", all get the mean of the edits, on the
+                cells that at least half of them edit.
+
+        Raises:
+            UserError: fewer than two images are edited, or no cell on half of them.
         """
         edited = np.flatnonzero(self.has_edit)
         if len(edited) < 2:

@@ -3,6 +3,8 @@
 loss of an image = cross-entropy of its injected pass + attn_lambda x alignment loss on its edited cells
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -28,8 +30,9 @@ def alignment_loss(
     Args:
         logits: layer -> attention logits [B, H, Q, N].
         value, edited: float in 0..1 and bool, [B, gh, gw].
-        kind: "bce" on the logits, cells with a target above 0.5 counting OBJECT_WEIGHT times; "mse" on the
-            sigmoid attention (the paper's); "kl" from the edited softmax row to the network's.
+        kind: "bce", the mean of two cross-entropies, on the logits and on the logits above `row_level`,
+            cells with a target above 0.5 counting OBJECT_WEIGHT times; "mse" on the sigmoid attention (the
+            paper's); "kl" from the edited softmax row to the network's.
     """
     target = value.float().clamp(MARGIN, 1 - MARGIN).flatten(1)[:, None, None]  # [B, 1, 1, patches]
     cells = edited.flatten(1)[:, None, None].float()
@@ -38,7 +41,9 @@ def alignment_loss(
         own = layer_logits[..., num_prefix:]
         if kind == "bce":
             weight = cells * torch.where(target > 0.5, OBJECT_WEIGHT, 1.0)
-            loss = weight * F.binary_cross_entropy_with_logits(own, target.expand_as(own), reduction="none")
+            both = torch.stack([own, own - row_level(layer_logits)])
+            entropies = F.binary_cross_entropy_with_logits(both, target.expand_as(both), reduction="none")
+            loss = weight * entropies.mean(0)
         elif kind == "mse":
             loss = cells * (own.sigmoid() - target).square()
         else:
@@ -51,6 +56,16 @@ def alignment_loss(
         counted = cells.expand_as(loss).sum((1, 2, 3)).clamp(min=1)
         total = total + loss.sum((1, 2, 3)) / counted
     return total / len(logits)
+
+
+def row_level(logits: Tensor) -> Tensor:
+    """The logit that a row of logits [..., N] has if its softmax stays the same with all equal: [..., 1].
+
+    A logit at this level has the share 1/N. Softmax ignores a shift of all logits, and so do the logits above
+    the level of their row: lowering a whole row, which lowers its sigmoid attention and changes nothing in
+    the pass, does not lower a loss on these.
+    """
+    return logits.logsumexp(-1, keepdim=True) - math.log(logits.shape[-1])
 
 
 class HITLLoss(nn.Module):
