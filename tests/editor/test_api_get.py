@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import json
 import os
 import subprocess
 import zipfile
@@ -22,8 +23,9 @@ from helpers.editing import (
 )
 from PIL import Image
 
-from sigmoid_vit import AttentionEdit, decision_map
+from sigmoid_vit import AttentionEdit, UserError, decision_map
 from sigmoid_vit.edits.exchange import read_export
+from sigmoid_vit.edits.next_images import EDIT_NEXT, report_file
 from sigmoid_vit.edits.store import EditStore
 
 
@@ -75,6 +77,25 @@ def test_orders_of_the_queue(page):
     assert sorted(mixed) == sorted(labels.tolist())
     by_class = items(page, order="class", limit=1000)
     assert [item["label"] for item in by_class] == sorted(labels.tolist())
+
+
+def test_what_teaches_most_comes_first_until_it_is_edited(run, tmp_path):
+    store = tmp_path / "edits.sqlite"
+    with open_page(run, store) as page:
+        assert "teach" not in page.get("session").json()["orders"]
+        names = [item["id"] for item in items(page, order="mixed", limit=2)]
+    report_file(store).write_text(json.dumps({EDIT_NEXT: [*names[::-1], "of/another part"]}))
+    with open_page(run, store) as page:
+        assert page.get("session").json()["orders"][0] == "teach"
+        found = items(page, order="teach")
+        assert [item["id"] for item in found] == names[::-1]
+        for item in found:
+            page.save(item["k"])
+    with open_page(run, store) as page:
+        assert page.get("session").json()["orders"][0] == "errors"
+    report_file(store).write_text("{")
+    with pytest.raises(UserError, match=r"propagation.json cannot be read .*: remove it"):
+        open_page(run, store).__enter__()
 
 
 def test_filters_and_pages_of_the_queue(page):

@@ -9,24 +9,30 @@ from sigmoid_vit.data import Part
 from sigmoid_vit.editor.part_edits import STATUSES, PartEdits
 from sigmoid_vit.editor.part_predictions import UNKNOWN, PartPredictions
 from sigmoid_vit.editor.responses import Refused
+from sigmoid_vit.edits.next_images import next_images
 from sigmoid_vit.runs import ranking
 
-ORDERS = ("errors", "mixed", "uncertain", "attention_off", "class", "name")
+ORDERS = ("teach", "errors", "mixed", "uncertain", "attention_off", "class", "name")
 
 
 class WorkQueue:
     """The images of a part in the order a person wants to see them.
 
-    Orders: "errors", the misclassified, most confident first; "mixed", the true classes in turn, at random
-    within each, since edits that shall teach how to edit the others need all of them; "uncertain", all,
-    least confident first, those not yet predicted at the end; "attention_off", those with a mask, most
-    attention outside it first;
-    "class", by true class and name; "name", with numbers in names by their size.
+    Orders: "teach", those alone that the last propagation named, whose edits would teach most, where one of
+    them is still to do; "errors", the misclassified, most confident first; "mixed", the true classes in turn,
+    at random within each, since edits that shall teach how to edit the others need all of them; "uncertain",
+    all, least confident first, those not yet predicted at the end; "attention_off", those with a mask, most
+    attention outside it first; "class", by true class and name; "name", with numbers in names by their size.
     """
 
     def __init__(self, part: Part, predictions: PartPredictions, edits: PartEdits, masks: bool) -> None:
         self.part, self.predictions, self.edits = part, predictions, edits
-        self.orders = [order for order in ORDERS if masks or order != "attention_off"]
+        position = {image_id: i for i, image_id in enumerate(part.ids)}
+        named = [position[i] for i in next_images(edits.store.path) if i in position]
+        self._teach = np.array(named, dtype=int)
+        to_do = any(edits.status[i] in ("todo", "propagated") for i in named)
+        there = {"attention_off": masks, "teach": to_do}
+        self.orders = [order for order in ORDERS if there.get(order, True)]
         self._names = [image_id.lower() for image_id in part.ids]
         self._by_name = np.array(sorted(range(len(part)), key=lambda i: _natural(part.ids[i])), dtype=int)
 
@@ -73,6 +79,8 @@ class WorkQueue:
         if order not in self.orders:
             raise Refused(400, f"there is no order {order!r}; the orders are {', '.join(self.orders)}")
         prediction, confidence, outside = p.prediction[every], p.confidence[every], p.outside[every]
+        if order == "teach":
+            return self._teach
         if order == "errors":
             return every[ranking.confident_errors(prediction, confidence, self.part.labels[every])]
         if order == "uncertain":

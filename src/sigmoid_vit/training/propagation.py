@@ -18,6 +18,7 @@ from torch import Tensor
 
 from sigmoid_vit.data import Prepared
 from sigmoid_vit.edits.maps import EditMaps
+from sigmoid_vit.edits.next_images import EDIT_NEXT
 from sigmoid_vit.edits.store import PROPAGATED, EditStore, StoredEdit
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.runs.network import Network
@@ -212,7 +213,7 @@ def _nothing(
     none = np.zeros(n)
     report = _report(train, edited, [], agreement)
     report |= {"propagated": 0, "left": {"not better than the commonest kind": len(unedited)}}
-    report["edit next"] = teach_most(train.part, unedited, none[unedited])
+    report[EDIT_NEXT] = teach_most(train.part, unedited, none[unedited])
     return Propagation(EditMaps.empty(n, grid), none, [], report)
 
 
@@ -246,7 +247,7 @@ def _written(
     left = {reason: int(images.sum()) for reason, images in nothing.items()}
     left["not sure"] = int((~empty & ~used).sum())
     report |= {"propagated": int(used.sum()), "left": left}
-    report["edit next"] = teach_most(train.part, unedited, confidence[unedited])
+    report[EDIT_NEXT] = teach_most(train.part, unedited, confidence[unedited])
     return Propagation(maps, confidence, doubted, report)
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from sigmoid_vit.data import Part
 from sigmoid_vit.edits.maps import EditMaps
+from sigmoid_vit.edits.next_images import EDIT_NEXT
 from sigmoid_vit.training.cell_features import erased_cells
 
 SHOWN = 5  # names in a line; config.json holds all
@@ -114,7 +115,7 @@ def verdict(report: dict) -> str:
 
 def advice(report: dict) -> str:
     """What a person can do next."""
-    n, next_ids = report["agreement"]["held-out images"], report["edit next"]
+    n, next_ids = report["agreement"]["held-out images"], report[EDIT_NEXT]
     if not next_ids:
         return "look again at the edits; all images have one"
     more = max(FIRST_ROUND - n, n)

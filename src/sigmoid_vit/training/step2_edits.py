@@ -7,6 +7,7 @@ from accelerate.utils import broadcast_object_list
 
 from sigmoid_vit.data import DataModule, Prepared
 from sigmoid_vit.edits.maps import EditMaps, account_text, load_edits
+from sigmoid_vit.edits.next_images import report_file
 from sigmoid_vit.edits.store import EditStore
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.files import write_json
@@ -99,7 +100,7 @@ def _propagate_and_save(network: Network, train: Prepared, weights_sha256: str) 
     maps, _ = load_edits(s.edits, train.part, network.grid)
     EditStore(s.edits).close()  # known to be free to write before the work
     propagation = propagate(network, train, maps)
-    write_json(Path(f"{s.edits}.propagation.json"), propagation.report)
+    write_json(report_file(s.edits), propagation.report)
     propagation.require_enough()
     note = f"propagated from {maps.has_edit.sum()} edits, run {s.runs_name}"
     save_propagated(s.edits, train, propagation, note, weights_sha256)

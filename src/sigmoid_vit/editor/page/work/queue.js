@@ -27,6 +27,7 @@ export function start(session, open) {
   for (const option of orders) if (!session.orders.includes(option.value)) option.remove();
   $("class-filter").append(...classes.map((name, i) => new Option(name, i)));
   $("order").value = storage("session").get("order") ?? session.orders[0];
+  if (!$("order").value) $("order").value = session.orders[0]; // the one kept is not offered any more
   $("filters").addEventListener("input", () => load("first"));
 }
 
@@ -46,8 +47,8 @@ export async function load(what) {
   isWhole = found.items.length < limit;
   show();
   if (chosen === null && items.length) openImage(items[0].k);
-  else if (chosen === null && found.ready === 1 && $("order").selectedIndex === 0) {
-    $("order").selectedIndex = 1; // there are no errors
+  else if (chosen === null && found.ready === 1 && $("order").value === "errors") {
+    $("order").value = "mixed"; // there are no errors
     await load("first");
   }
 }
