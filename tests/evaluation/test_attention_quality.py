@@ -1,7 +1,6 @@
-"""How good attention is: insertion and deletion on paper, and all figures of a run written out."""
+"""How good attention is: all figures of a run written out."""
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,52 +17,9 @@ from sigmoid_vit.annotations.selection import attention_outside, stratified
 from sigmoid_vit.data import load_data
 from sigmoid_vit.edits.store import EditStore, StoredEdit
 from sigmoid_vit.evaluation import attention_quality as quality
-from sigmoid_vit.evaluation.attention_quality import hide_cells, probability_curve
 from sigmoid_vit.evaluation.evaluate import evaluate_run
+from sigmoid_vit.evaluation.insertion_deletion import probability_curve
 from sigmoid_vit.runs.network import Network
-
-# ---------------------------------------------------------------- insertion and deletion, on paper
-
-
-class ReadsOneCell:
-    """Says class 1 with probability 0.8 when the lower left cell of 2 x 2 is there, else with 0.2."""
-
-    patch_embed = SimpleNamespace(patch_size=(2, 3))
-
-    def __call__(self, images):
-        there = images[:, 0, 2:4, :3].abs().amin((1, 2)) > 0
-        p = torch.where(there, 0.8, 0.2)
-        return torch.stack([(1 - p).log(), p.log()], 1)
-
-
-@pytest.mark.parametrize("right", [True, False])
-def test_curves_on_paper(right):
-    maps = torch.tensor([[[0.3, 0.2], [0.9, 0.1]]])
-    maps, images, one = (maps if right else 1 - maps), torch.ones(1, 3, 4, 6), torch.tensor([1])
-
-    def curve(insert):
-        return probability_curve(ReadsOneCell(), images, maps, one, range(5), insert)[0].tolist()
-
-    k = 1 if right else 4  # the cell that decides is the first to be touched, or the last
-    deletion, insertion = curve(insert=False), curve(insert=True)
-    assert deletion == pytest.approx([0.8] * k + [0.2] * (5 - k))
-    assert insertion == pytest.approx([0.2] * k + [0.8] * (5 - k))
-    share = np.linspace(0, 1, 5)  # 0.8 to 0.2 within the first quarter, or within the last
-    assert auc(share, deletion) == pytest.approx(0.275 if right else 0.725)
-    assert auc(share, insertion) == pytest.approx(0.725 if right else 0.275)
-
-
-def test_hidden_cells_are_their_pixels_alone():
-    images, shown = torch.ones(1, 3, 5, 6), torch.tensor([[[True, False], [False, True]]])
-    expected = torch.ones(5, 6)  # cells of 2 x 3; no patch reads the fifth row
-    expected[:2, 3:], expected[2:4, :3] = 0, 0
-    assert torch.equal(hide_cells(images, shown, (2, 3)), expected.expand(1, 3, 5, 6))
-    assert (images == 1).all()
-    padded = hide_cells(torch.ones(1, 3, 3, 6), shown, (2, 3))  # the network pads it to 4 rows
-    assert padded[0, 0].tolist() == [[1, 1, 1, 0, 0, 0]] * 2 + [[0, 0, 0, 1, 1, 1]]
-
-
-# ---------------------------------------------------------------- of a run
 
 
 @pytest.fixture(scope="module")
@@ -120,16 +76,14 @@ def test_attention_outside_is_the_number_by_which_images_are_selected(measured):
 def test_curves_of_insertion_and_deletion(measured):
     attention, network, part, _ = measured
     curves, sample = attention["faithfulness"], np.sort(stratified(part.part.labels, 20, seed=0))
-    assert curves["n"] == 20
-    assert curves["steps"] == 10
-    assert curves["share"][::5] == [0, 0.5, 1]
+    assert (curves["n"], curves["points"], curves["start"]) == (20, 37, "mean")
+    assert curves["share"] == pytest.approx(np.arange(37) / 36)
     class_logits, last, _ = written_out(network, part)
     images, predicted = network.inputs(part, sample.tolist()), class_logits[sample].argmax(1)
-    counts = [round(36 * share) for share in curves["share"]]
+    empty = torch.zeros_like(images)
     for order, maps in {"sigmoid": last[sample], "rollout": rollout_of(network, part, sample)}.items():
-        about = [x.to(network.device) for x in (images, maps, predicted)]
         with torch.no_grad():
-            curve = probability_curve(network.model, *about, counts, False).mean(0).tolist()
+            curve = probability_curve(network.model, images, empty, maps, predicted).mean(0).tolist()
         assert curves[order]["deletion_curve"] == pytest.approx(curve, abs=1e-6), order
     for order in ("sigmoid", "rollout", "random"):
         deletion, insertion = (curves[order][f"{kind}_curve"] for kind in ("deletion", "insertion"))
@@ -180,7 +134,9 @@ def test_figures_do_not_depend_on_the_batches(tmp_path, monkeypatch):
     part = network.prepare(load_data("digits_decoy").val.subset(range(9)))
     marked = MarkedCells("", {i: np.eye(4) for i in (0, 2, 3, 7)})
     whole = quality.attention_quality(network, part, marked, 64, 7)
-    monkeypatch.setattr(quality, "MEMORY", 2 * 4 * 3 * 2 * 17**2)  # two images at a time
+    monkeypatch.setattr(
+        "sigmoid_vit.runs.network.LOGITS_MEMORY", 2 * 4 * 3 * 2 * 17**2
+    )  # two images at a time
     sizes, forward = [], network.model.forward_with_attention
 
     def counted(images, *args, **kwargs):

@@ -17,7 +17,9 @@ from sigmoid_vit.data.cub import Cub, Cub2010, Cub2011
 from sigmoid_vit.data.dataset import DataModule
 from sigmoid_vit.data.digits import DigitsDecoy, ink_grid
 from sigmoid_vit.data.folder import ImageFolder
+from sigmoid_vit.data.groups import group_numbers
 from sigmoid_vit.data.images import BadImage, read_image
+from sigmoid_vit.data.look_alikes import look_alikes
 from sigmoid_vit.data.parts import Part, Prepared, epoch_batches
 from sigmoid_vit.errors import UserError
 
@@ -29,9 +31,11 @@ __all__ = [
     "Part",
     "Prepared",
     "epoch_batches",
+    "group_numbers",
     "ink_grid",
     "known_ids",
     "load_data",
+    "look_alikes",
     "read_image",
 ]
 
@@ -50,11 +54,13 @@ def load_data(
     val_fraction: float = 0.1,
     seed: int = 0,
     skip_bad_images: bool = False,
+    group_by: str = "",
     **options,
 ) -> DataModule:
     """List a data set's images and cut its validation part; no image file is opened yet.
 
-    `path` is the folder of the data set. `options` are those of the data set's class (digits_decoy: decoys).
+    `path` is the folder of the data set, `group_by` says which of its images belong together. `options` are
+    those of the data set's class (digits_decoy: decoys).
     Raises `UserError` for an unknown name, and for files that are missing or not what they should be.
     """
     if name not in DATASETS:
@@ -64,7 +70,7 @@ def load_data(
         if not isinstance(value, kind.options.get(option, ())):
             there = ", ".join(f"{key}=({what.__name__})" for key, what in kind.options.items()) or "none"
             raise UserError(f"{name} has no option {option}={value!r}; its options: {there}")
-    return kind(path, val_fraction, seed, skip_bad_images, **options)
+    return kind(path, val_fraction, seed, skip_bad_images, group_by, **options)
 
 
 def known_ids(data: DataModule, part: Part | None = None) -> list[str]:

@@ -24,6 +24,7 @@ class Run:
         self.config, self.log_file = self.folder / "config.json", self.folder / "log.jsonl"
         self.best, self.last = self.folder / "best.pt", self.folder / "last.pt"
         self.edits = self.folder / "edits.npz"  # Step 2: the edits it was trained with
+        self.attention_share = self.folder / "attention_share.json"  # how much lies there, before and after
         self.unused_edits = self.folder / "unused_edits.npz"  # CONTROL=no_edits: those that chose its images
 
     @classmethod
@@ -134,7 +135,8 @@ def open_data(settings: Settings, dataset_path: str | None = None) -> DataModule
     """The data set the settings describe, with their split; at `dataset_path` where it was moved."""
     s = settings
     path, fraction = dataset_path or s.dataset_path, s.val_fraction
-    return load_data(s.dataset, path, fraction, s.cut_seed, s.skip_bad_images, **s.data_kwargs)
+    cut = dict(val_fraction=fraction, seed=s.cut_seed, group_by=s.group_by)
+    return load_data(s.dataset, path, skip_bad_images=s.skip_bad_images, **cut, **s.data_kwargs)
 
 
 def _versions() -> dict[str, str]:

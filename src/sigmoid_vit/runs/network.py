@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather
 from torch import Tensor
 
-from sigmoid_vit.data import BatchTransform, Part, Prepared
+from sigmoid_vit.data import BatchTransform, Part, Prepared, group_numbers
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.model.checkpoints import load_into
 from sigmoid_vit.model.decision import decision_map
@@ -27,6 +27,7 @@ from sigmoid_vit.runs.folder import Run
 from sigmoid_vit.runs.settings import Settings
 
 MOST_AT_A_TIME = 256  # images predicted in one batch, unless asked for
+LOGITS_MEMORY = 2**30  # bytes of attention logits that one batch may take where all N x N are read
 EXACT_CELLS = 100  # of a grid, up to which decision maps are exact; erasing more of them one by one is slow
 
 
@@ -130,20 +131,31 @@ class Network:
         ):
             yield self.transform(images.to(self.device), index)
 
+    def attention_batches(self, part: Prepared, positions: np.ndarray, batch_size: int) -> Iterator[Tensor]:
+        """The same, in batches whose N x N attention logits fit into LOGITS_MEMORY."""
+        model = self.model
+        tokens = model.num_prefix_tokens + prod(self.grid)
+        bytes_per_image = 4 * len(model.blocks) * model.blocks[0].attn.num_heads * tokens**2
+        return self.batches(part, positions, max(1, min(batch_size, LOGITS_MEMORY // bytes_per_image)))
+
+    def attention_maps(self, part: Prepared, positions: np.ndarray) -> AttentionMaps:
+        """Sigmoid and softmax attention of every layer and rollout, [n, ...] on the CPU."""
+        batches = self.attention_batches(part, positions, self.batch_size)
+        with _eval_mode(self.model):
+            found = [[kind.cpu() for kind in attention_maps(self.model, x)[1]] for x in batches]
+        return AttentionMaps(*map(torch.cat, zip(*found, strict=True)))
+
     @torch.no_grad()
     def logits(self, part: Prepared, batch_size: int | None = None) -> Tensor:
         """Class logits float32 [n, K] of all images, in order, on every process's CPU."""
         a, n, batch_size = self.accelerator, len(part), batch_size or self.batch_size
-        training = self.model.training
-        self.model.eval()
         rank, world = (a.process_index, a.num_processes) if a else (0, 1)
         share = -(-n // world)  # images per process; the last ones are repeated to make it even
         mine = np.arange(rank * share, (rank + 1) * share).clip(max=n - 1)
         found = []
-        for images in self.batches(part, mine, batch_size):
-            with a.autocast() if a else nullcontext():
+        with _eval_mode(self.model), a.autocast() if a else nullcontext():
+            for images in self.batches(part, mine, batch_size):
                 found.append(self.model(images).float())
-        self.model.train(training)
         logits = torch.cat(found)
         return (gather(logits) if world > 1 else logits)[:n].cpu()
 
@@ -167,6 +179,12 @@ class Predictions:
         """The run, the part, and the checkpoint where it is not the usual one."""
         last = "" if self.network.which == "best" else f", {self.network.which} epoch"
         return f"{self.network.name}, {self.part.part.name}{last}"
+
+    @property
+    def groups(self) -> np.ndarray | None:
+        """Which images belong together, int64 [n], by the run's GROUP_BY; None without it."""
+        group_by = self.network.settings.group_by
+        return group_numbers(self.part.part.ids, group_by) if group_by else None
 
     def confident_errors(self, count: int) -> list[int]:
         """Positions of at most `count` wrong predictions, the most confident first."""
@@ -198,9 +216,19 @@ class Predictions:
         return self.network.decision_map(self.inputs(chosen))
 
     def attention_maps(self, chosen: list[int]) -> AttentionMaps:
-        """Sigmoid and softmax attention of every layer and rollout, [B, ...] on the CPU."""
-        each = [attention_maps(self.network.model, x[None])[1] for x in self.inputs(chosen)]  # N x N at once
-        return AttentionMaps(*(torch.cat(maps).cpu() for maps in zip(*each, strict=True)))
+        """Those of the images at these positions, see `Network.attention_maps`."""
+        return self.network.attention_maps(self.part, np.array(chosen))
+
+
+@contextmanager
+def _eval_mode(model: SigmoidViT) -> Iterator[None]:
+    """The model in eval mode, and afterwards in the mode it was in."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
 
 
 def build_model(settings: Settings, num_classes: int) -> SigmoidViT:

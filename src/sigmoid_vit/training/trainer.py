@@ -8,13 +8,15 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from sigmoid_vit.files import sha256
+from sigmoid_vit.data import look_alikes
+from sigmoid_vit.files import sha256, write_json
 from sigmoid_vit.model.checkpoints import default_weights_path, load_checkpoint, load_into, save_checkpoint
 from sigmoid_vit.runs.folder import Run, open_data, run_folder
 from sigmoid_vit.runs.network import Network, build_model, make_accelerator
 from sigmoid_vit.runs.settings import Settings
 from sigmoid_vit.runs.tables import logged, write_table
 from sigmoid_vit.training.alignment import HITLLoss, check_edits_apply
+from sigmoid_vit.training.attention_share import attention_share, summary
 from sigmoid_vit.training.loop import ClassificationLoss, Loop
 from sigmoid_vit.training.step2_edits import TrainingEdits, edits_file, take_edits
 
@@ -52,22 +54,44 @@ class Trainer:
         self.train = self.network.prepare(data.train)
         self.val = self.network.prepare(data.val) if data.val else None
         self.skipped, self.all_ids = data.skipped, self.train.part.ids
+        self.look_alikes = self._look_alikes()
         self.edits: TrainingEdits | None = None
         if s.edits:
             digest = sha256(weights) if weights else ""
             self.edits = take_edits(self.network, self.train, data, self.run, digest)
             self.train = self.train.subset(self.edits.plan.images)
+            self.maps = self.edits.maps.subset(self.edits.plan.images)
+        self.share_before = self._attention_share()
         self.loop = self._make_loop()
+
+    def _look_alikes(self) -> list[tuple[str, str, float]] | None:
+        """Validation images that look like a training image, told in Step 1; None: not looked for."""
+        if not self.val or self.train.images is None or self.val.images is None:
+            return None
+        found = look_alikes(self.val, self.train)
+        if found and not self.settings.first_step and self.accelerator.is_main_process:
+            first = "; ".join(f"{own} and {other} ({value})" for own, other, value in found[:3])
+            print(
+                f"{len(found)} of {len(self.val)} validation images look like a training image, the nearest: "
+                f"{first}. Where they show the same thing, the validation accuracy is too good: say which "
+                "images belong together with GROUP_BY, or move them to one side (all are in config.json)"
+            )
+        return found
 
     def _make_loop(self) -> Loop:
         """The loop of Step 1, or of Step 2 where there are edits to learn from."""
         s, network, maps = self.settings, self.network, None
         loss = ClassificationLoss(network.model, s.label_smoothing)
         if self.edits and s.control != "no_edits":
-            plan = self.edits.plan
-            loss, maps = HITLLoss(network.model, s, plan.inject), self.edits.maps.subset(plan.images)
+            loss, maps = HITLLoss(network.model, s, self.edits.plan.inject), self.maps
         transform = network.train_transform(len(self.train))
         return Loop(s, self.accelerator, loss, self.train, transform, maps)
+
+    def _attention_share(self) -> dict | None:
+        """What `attention_share` says of the network as it is, in the main process; None in Step 1."""
+        if self.edits is None or not self.accelerator.is_main_process:
+            return None
+        return attention_share(self.network, self.train, self.maps)
 
     def fit(self) -> None:
         """Train for all epochs, or those that are left of a resumed run, into the run's folder."""
@@ -131,6 +155,7 @@ class Trainer:
         return {
             "classes": self.network.classes,
             "images": parts,
+            "look_alikes": self.look_alikes,
             "skipped": [str(bad) for bad in self.skipped],
             "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
             "processes": self.accelerator.num_processes,
@@ -164,6 +189,10 @@ class Trainer:
         names = {"accuracy": f"training accuracy{' with the edits in force' * injected}"}
         figures = [f"{names.get(k, k)} {v:.4f}" for k, v in best.items() if "accuracy" in k]
         print(f"kept epoch {best['epoch']} of {self.settings.epochs}: {', '.join(figures)}")
+        if before := self.share_before:
+            after, aligned = self._attention_share(), self.settings.control != "no_edits"
+            write_json(run.attention_share, {"before": before, "after": after})
+            print(summary(before, after, aligned and self.settings.attn_lambda > 0))
         print(f"  {run.config}   settings, versions, commit")
         print(f"  {run.log_file}     a line per epoch")
         print(f"  {run.best}       weights of the kept epoch")

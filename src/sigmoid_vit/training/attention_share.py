@@ -1,0 +1,60 @@
+"""How much attention lies on the erased cells: what the alignment of Step 2 is to lower, before and after."""
+
+import numpy as np
+
+from sigmoid_vit.data import Prepared
+from sigmoid_vit.edits.maps import EditMaps
+from sigmoid_vit.runs.network import Network
+
+SAMPLE = 200  # images measured, at most, spread evenly over those with an erased cell
+LITTLE = 0.1  # a share that falls by less than this part of itself has hardly fallen
+
+
+def attention_share(network: Network, part: Prepared, maps: EditMaps) -> dict | None:
+    """The attention of the query read (see `readout`) on the erased cells, with no edit in force.
+
+    Means over the images with a cell of value below 0.5, SAMPLE at most, seen whole; None if there is none.
+
+    Returns:
+        n, and in 0..1: `uniform`, the share of the erased cells among all N tokens; `softmax` (mean of the
+        layers), `softmax_last` and `rollout`, the share of the attention on them; `sigmoid` and
+        `sigmoid_others`, the mean sigmoid attention of the erased cells and of the other ones.
+    """
+    erased_in = np.flatnonzero(maps.erases)
+    if not len(erased_in):
+        return None
+    chosen = erased_in[np.linspace(0, len(erased_in) - 1, min(SAMPLE, len(erased_in))).round().astype(int)]
+    found = network.attention_maps(part, chosen)
+    erased = maps.erased[chosen].float()
+    count, others = erased.sum((1, 2)), (1 - erased).sum((1, 2))
+    softmax = (found.softmax * erased[:, None]).sum((2, 3)).mean(0)
+    sigmoid = found.sigmoid.mean(1)
+    some = others > 0
+    tokens = network.model.num_prefix_tokens + erased[0].numel()
+    shares = {
+        "uniform": (count / tokens).mean(),
+        "softmax": softmax.mean(),
+        "softmax_last": softmax[-1],
+        "rollout": (found.rollout * erased).sum((1, 2)).mean(),
+        "sigmoid": ((sigmoid * erased).sum((1, 2)) / count).mean(),
+        "sigmoid_others": ((sigmoid * (1 - erased)).sum((1, 2)) / others)[some].mean(),
+    }
+    return {"n": len(chosen), **{name: value.item() for name, value in shares.items()}}
+
+
+def summary(before: dict, after: dict, aligned: bool) -> str:
+    """The shares before and after in a text, which says so where they hardly fell although `aligned`."""
+
+    def change(name: str) -> str:
+        return f"{before[name]:.3f} -> {after[name]:.3f}"
+
+    text = (
+        f"attention on the erased cells of {before['n']} training images, no edit in force "
+        f"(if it were uniform: {before['uniform']:.3f}):\n"
+        f"  softmax, mean of the layers {change('softmax')}; last layer {change('softmax_last')}; "
+        f"rollout {change('rollout')}\n"
+        f"  sigmoid, of an erased cell {change('sigmoid')}; of another cell {change('sigmoid_others')}"
+    )
+    if aligned and after["softmax"] > (1 - LITTLE) * before["softmax"]:
+        text += "\n  the share hardly fell: attention did not learn the edits"
+    return text
