@@ -10,8 +10,9 @@ from helpers.pictures import not_blank
 from helpers.step2 import prepared
 
 from sigmoid_vit import UserError
-from sigmoid_vit.evaluation.comparison import compare_predictions, mcnemar
+from sigmoid_vit.evaluation.comparison import compare_predictions
 from sigmoid_vit.evaluation.evaluate import evaluate_run, report
+from sigmoid_vit.evaluation.paired import mcnemar
 from sigmoid_vit.figures import two_runs
 from sigmoid_vit.runs.folder import Run
 from sigmoid_vit.runs.network import Network

@@ -46,6 +46,9 @@ class ImportOptions:
     val_fraction: float | None = option(
         None, "part of train kept as val (default: the run's, or 0.1)", low=0, high=0.9
     )
+    group_by: str | None = option(
+        None, "which images belong together, as train.py has it (default: the run's, or none)"
+    )
     mask_edit: str | None = option(
         None,
         "background: cells outside become 0; object: cells inside become --object_value; both; soft: every "

@@ -170,6 +170,7 @@ def _open_data(o: ImportOptions) -> tuple[DataModule, Run | None]:
     """The data set with its split as the run has it, or as the options and the defaults of `Settings` say."""
     run = Run(o.run) if o.run else None
     given = {"dataset": o.dataset, "dataset_path": o.dataset_path, "val_fraction": o.val_fraction}
+    given["group_by"] = o.group_by
     given = {key: value for key, value in given.items() if value is not None}
     if o.skip_bad_images:
         given["skip_bad_images"] = True

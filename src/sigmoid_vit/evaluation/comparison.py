@@ -2,23 +2,15 @@
 
 from collections.abc import Sequence
 
-from scipy.stats import binomtest
+import numpy as np
 from torch import Tensor
 
-from sigmoid_vit.evaluation.paired import Outcomes, difference_text, paired_differences
+from sigmoid_vit.evaluation.paired import Outcomes, difference_text, mcnemar, paired_differences
 
 
-def mcnemar(before_right: Tensor, after_right: Tensor) -> float:
-    """p-value of McNemar's exact two-sided test on the same n images, bool [n] each.
-
-    Only the images on which the two disagree count; without any, p is 1.
-    """
-    fixed = int((~before_right & after_right).sum())
-    broken = int((before_right & ~after_right).sum())
-    return float(binomtest(fixed, fixed + broken).pvalue) if fixed + broken else 1.0
-
-
-def compare_predictions(before: Tensor, after: Tensor, labels: Tensor, ids: Sequence[str]) -> dict:
+def compare_predictions(
+    before: Tensor, after: Tensor, labels: Tensor, ids: Sequence[str], groups: np.ndarray | None = None
+) -> dict:
     """What changed from one network to a later one on the same n images.
 
     Args:
@@ -26,6 +18,7 @@ def compare_predictions(before: Tensor, after: Tensor, labels: Tensor, ids: Sequ
         after: the same of the later network.
         labels: int64 [n].
         ids: of the n images.
+        groups: int64 [n], which of them belong together; None: each stands alone.
 
     Returns:
         n; accuracy of the later network ("run") and of the one before ("against") as fractions; ids of the
@@ -49,7 +42,7 @@ def compare_predictions(before: Tensor, after: Tensor, labels: Tensor, ids: Sequ
         "both_right": int((before_right & after_right).sum()),
         "both_wrong": int((~before_right & ~after_right).sum()),
         "mcnemar_p": mcnemar(before_right, after_right),
-        "difference": paired_differences([Outcomes(before_right, after_right, labels)]),
+        "difference": paired_differences([Outcomes(before_right, after_right, labels, groups)]),
     }
 
 

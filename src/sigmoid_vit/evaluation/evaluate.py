@@ -67,6 +67,9 @@ class EvaluateOptions:
         None, "or against the edits of people in this store (default: own masks)", metavar="STORE"
     )
     faithfulness: int = option(50, "images for insertion and deletion, 0 for none", low=0)
+    insertion_start: str = option(
+        "mean", "what cells are brought into: the mean colour, or the image blurred (RISE)", ("mean", "blur")
+    )
     against: str | None = option(
         None,
         "the run before, or a pattern, paired by seed: what changed, differences, McNemar's test",
@@ -114,22 +117,25 @@ def _evaluate_part(
     predictions = network.predict(prepared, o.batch_size)
     before = former.predict(former.prepare(part), o.batch_size) if former else None
     metrics = {"run": run.folder.name, "split": part.name, "checkpoint": o.checkpoint}
-    metrics |= _measure(predictions, marked, o.batch_size or network.batch_size, o.faithfulness)
+    metrics |= _measure(predictions, marked, o)
     out = run.evaluation(part.name, data.default_part, o.checkpoint)
     _write_metrics(out, predictions, metrics, o.errors)
     if before is None:
         return {**metrics, "folder": str(out)}
-    outcomes.append(Outcomes.of(before.probabilities, predictions.probabilities, predictions.labels))
+    both = before.probabilities, predictions.probabilities, predictions.labels
+    outcomes.append(Outcomes.of(*both, predictions.groups))
     below = out / f"against_{former.name}"
     change = _write_comparison(below, before, predictions, data.train, o.errors)
     return {**metrics, "folder": str(out), "comparison": {**change, "folder": str(below)}}
 
 
-def _measure(predictions: Predictions, marked: MarkedCells, batch_size: int, faithfulness: int) -> dict:
+def _measure(predictions: Predictions, marked: MarkedCells, o: EvaluateOptions) -> dict:
     """Figures of the predictions, and of the attention behind them."""
     network, part = predictions.network, predictions.part
     metrics = classification_metrics(predictions.probabilities, predictions.labels, network.classes)
-    return metrics | {"attention": attention_quality(network, part, marked, batch_size, faithfulness)}
+    batch_size = o.batch_size or network.batch_size
+    quality = attention_quality(network, part, marked, batch_size, o.faithfulness, o.insertion_start)
+    return metrics | {"attention": quality}
 
 
 def _write_metrics(out: Path, predictions: Predictions, metrics: dict, shown: int) -> None:
@@ -143,7 +149,9 @@ def _write_comparison(out: Path, before: Predictions, after: Predictions, train:
     """comparison.json, which is returned, and the pictures of two runs."""
     network, former, part = after.network, before.network, after.part.part
     change = {"run": network.name, "against": former.name, "split": part.name, "checkpoint": network.which}
-    change |= compare_predictions(before.probabilities, after.probabilities, after.labels, part.ids)
+    change |= compare_predictions(
+        before.probabilities, after.probabilities, after.labels, part.ids, after.groups
+    )
     write_json(out / "comparison.json", change)
     title = f"{network.name} against {former.name}, {part.name}"
     drawn = {"outcomes": outcomes_picture(change, title), "edits": training_edits(network, former, train)}

@@ -75,7 +75,7 @@ def _check_split(given: dict, first: dict) -> None:
     """Refuse another split than FIRST_STEP's: it would be judged on images that it has learned."""
     if given.get("dataset", first["dataset"]) != first["dataset"]:
         return
-    for name, harmless in (("split_seed", ()), ("val_fraction", (0,))):
+    for name, harmless in (("split_seed", ()), ("val_fraction", (0,)), ("group_by", ())):
         if name in given and given[name] not in (first[name], *harmless):
             raise UserError(
                 f"{name.upper()} is {given[name]}, but FIRST_STEP cut its validation part with {first[name]} "

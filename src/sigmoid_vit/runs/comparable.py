@@ -79,9 +79,10 @@ def _check_same_images(part: Part, run: Run, before: Run, dataset_path: str | No
     """Refuse a part of `run`'s data set that holds other images where it is cut as for the run before."""
     cut = before.settings()
     same = replace(run.settings(), seed=cut.cut_seed, split_seed=-1, val_fraction=cut.val_fraction)
+    same = replace(same, group_by=cut.group_by)
     if part.ids != open_data(same, dataset_path).part(part.name).ids:
         raise UserError(
             f"the {part.name} parts of {run.folder} and {before.folder} hold different images, because "
-            "their SEED or VAL_FRACTION differ; compare them on a test part with --split "
+            "their SEED, VAL_FRACTION or GROUP_BY differ; compare them on a test part with --split "
             "(SPLIT in the notebook)"
         )

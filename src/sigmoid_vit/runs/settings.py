@@ -60,6 +60,9 @@ class Settings:
     val_fraction: float = option(
         0.1, "part of train that chooses the checkpoint; 0: the last epoch", low=0, high=0.9
     )
+    group_by: str = option(
+        "", "which images belong together, never cut apart: a regular expression on file names, or a CSV file"
+    )
     split_seed: int = option(-1, "seed of the split; -1: that of FIRST_STEP, without it SEED", low=-1)
     img_size: int = option(224, "side of the square that every whole image is resized to, in pixels", low=1)
     hflip: float = option(0.5, "probability of a horizontal flip", low=0, high=1)
