@@ -12,6 +12,7 @@ from pathlib import Path
 from sigmoid_vit.annotations.marked import MarkedCells, marked_cells
 from sigmoid_vit.data import Part
 from sigmoid_vit.evaluation.attention_quality import attention_quality, summary
+from sigmoid_vit.evaluation.backgrounds import background_test, background_text
 from sigmoid_vit.evaluation.comparison import compare_predictions, comparison_report
 from sigmoid_vit.evaluation.metrics import classification_metrics
 from sigmoid_vit.evaluation.paired import Outcomes, difference_text, paired_differences, paired_runs
@@ -70,6 +71,9 @@ class EvaluateOptions:
     insertion_start: str = option(
         "mean", "what cells are brought into: the mean colour, or the image blurred (RISE)", ("mean", "blur")
     )
+    backgrounds: bool = option(
+        False, "also the accuracy with the background of the marked images hidden, and exchanged"
+    )
     against: str | None = option(
         None,
         "the run before, or a pattern, paired by seed: what changed, differences, McNemar's test",
@@ -91,7 +95,7 @@ def evaluate(options: EvaluateOptions) -> Iterator[dict]:
 
     Raises:
         UserError: there is nothing to evaluate, to measure against or to compare with (see `open_networks`);
-            known before anything of the part is predicted or written.
+            known before anything of the part is written.
     """
     runs = paired_runs(options.run, options.against)
     for split in options.split or (None,):
@@ -135,6 +139,8 @@ def _measure(predictions: Predictions, marked: MarkedCells, o: EvaluateOptions) 
     metrics = classification_metrics(predictions.probabilities, predictions.labels, network.classes)
     batch_size = o.batch_size or network.batch_size
     quality = attention_quality(network, part, marked, batch_size, o.faithfulness, o.insertion_start)
+    if o.backgrounds:
+        metrics["backgrounds"] = background_test(predictions, marked, batch_size)
     return metrics | {"attention": quality}
 
 
@@ -203,6 +209,7 @@ def report(metrics: dict) -> list[str]:
         f"{metrics['run']} on {metrics['split']} ({metrics['n']} images): {tops}",
         figures,
         *_beside_the_commonest_class(metrics),
+        *([background_text(metrics["backgrounds"])] if "backgrounds" in metrics else []),
         *summary(metrics["attention"]),
         f"figures, predictions and pictures: {metrics['folder']}",
         *(comparison_report(metrics["comparison"]) if "comparison" in metrics else []),
