@@ -27,7 +27,7 @@ def background_test(predictions: Predictions, marked: MarkedCells, batch_size: i
     at random (seeded); where that image has its own object, the mean colour.
 
     Returns:
-        n, of the images; background, the mean share of the cells that it is; commonest_class; and the FIGURES,
+        n, of the images; background, the mean share of the cells that it is; commonest_class; and FIGURES,
         0..1, of `as_is`, `hidden` and `exchanged`.
 
     Raises:
