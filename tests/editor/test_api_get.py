@@ -94,7 +94,7 @@ def test_what_teaches_most_comes_first_until_it_is_edited(run, tmp_path):
     with open_page(run, store) as page:
         assert page.get("session").json()["orders"][0] == "errors"
     report_file(store).write_text("{")
-    with pytest.raises(UserError, match=r"propagation.json cannot be read .*: remove it"):
+    with pytest.raises(UserError, match=r"propagation.json cannot be read: .*; remove it"):
         open_page(run, store).__enter__()
 
 
