@@ -60,7 +60,7 @@ def test_changes_on_paper():
     assert (back["fixed"], back["broken"]) == (result["broken"], result["fixed"])
 
 
-def compare(after, before, split=None, checkpoint="best", shown=6):
+def compare(after, before, split=None, checkpoint="best", shown=1):
     """What a run's evaluation says of the run before; errors and hits of the run itself are pictured, too."""
     options = dict(checkpoint=checkpoint, errors=shown, faithfulness=0, against=str(before))
     return evaluate_run(after, split, **options)["comparison"]
