@@ -57,8 +57,8 @@ def test_a_cut_keeps_groups_whole(seed):
 @pytest.mark.parametrize(
     "labels, fraction, words",
     [
-        ([0, 0, 1, 1] * 3, 0.25, "one group only in b"),
-        ([0, 1, 0, 1] * 3, 0.7, "--val_fraction 0.7 is above 0.5"),
+        ([0, 0, 1, 1] * 3, 0.25, "one group .* too few .* in class b"),
+        ([0, 1, 0, 1] * 3, 0.7, "leaves no train image of class"),
     ],
 )
 def test_a_cut_that_groups_do_not_allow_is_refused(labels, fraction, words):

@@ -21,6 +21,7 @@ from sigmoid_vit.edits.store import StoredEdit
 from sigmoid_vit.model.checkpoints import save_checkpoint
 from sigmoid_vit.runs.command_line import SettingsParser
 from sigmoid_vit.runs.folder import Run
+from sigmoid_vit.runs.kept_images import KeptImages
 from sigmoid_vit.runs.network import Network, build_model
 
 PORT = 8765
@@ -43,7 +44,7 @@ def make_run(folder, *args):
             block.attn.qkv.weight.mul_(15)
         model.head.weight.normal_()
     run = Run.open(settings)
-    run.create(settings, classes=list(data.classes))
+    run.create(settings, KeptImages.of(data.train, data.val, data.all_ids), classes=list(data.classes))
     save_checkpoint(run.best, {"model": model.state_dict()})
     return run
 

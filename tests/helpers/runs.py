@@ -10,6 +10,7 @@ import torch
 from sigmoid_vit.model.checkpoints import save_checkpoint
 from sigmoid_vit.runs.command_line import SettingsParser
 from sigmoid_vit.runs.folder import Run, open_data
+from sigmoid_vit.runs.kept_images import KeptImages
 from sigmoid_vit.runs.network import Network, build_model
 from sigmoid_vit.training.trainer import Trainer
 
@@ -32,10 +33,10 @@ def train(folder, *args):
 def untrained_run(folder, *args):
     """A run's folder as training leaves it, with random weights in best.pt."""
     s = settings(folder, *args)
-    run, classes = Run.open(s), list(open_data(s).classes)
-    run.create(s, classes=classes)
+    run, data = Run.open(s), open_data(s)
+    run.create(s, KeptImages.of(data.train, data.val, data.all_ids), classes=list(data.classes))
     torch.manual_seed(0)
-    save_checkpoint(run.best, {"model": build_model(s, len(classes)).state_dict(), "epoch": 1})
+    save_checkpoint(run.best, {"model": build_model(s, len(data.classes)).state_dict(), "epoch": 1})
     return run
 
 

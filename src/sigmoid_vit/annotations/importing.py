@@ -185,6 +185,9 @@ def _open_data(o: ImportOptions) -> tuple[DataModule, Run | None]:
         raise UserError(
             f"--from {o.kind} reads the masks of {OWN_MASKS[o.kind]}; the data set is {s.dataset}"
         )
+    cut_anew = {"dataset", "val_fraction", "group_by"} & given.keys()
+    if run and not cut_anew:
+        return run.open_data(settings=s), run
     data = open_data(s)
     if run:
         run.check_classes(data)

@@ -9,6 +9,7 @@
 A further data set is one module with a subclass of `DataModule` and a line in `DATASETS`.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sigmoid_vit.data.augmentation import BatchTransform
@@ -55,12 +56,13 @@ def load_data(
     seed: int = 0,
     skip_bad_images: bool = False,
     group_by: str = "",
+    kept: Mapping[str, Sequence[str]] | None = None,
     **options,
 ) -> DataModule:
     """List a data set's images and cut its validation part; no image file is opened yet.
 
-    `path` is the folder of the data set, `group_by` says which of its images belong together. `options` are
-    those of the data set's class (digits_decoy: decoys).
+    `path` is the folder of the data set, `group_by` says which of its images belong together, `kept` which
+    ids a run has in train and val. `options` are those of the data set's class (digits_decoy: decoys).
     Raises `UserError` for an unknown name, and for files that are missing or not what they should be.
     """
     if name not in DATASETS:
@@ -70,11 +72,11 @@ def load_data(
         if not isinstance(value, kind.options.get(option, ())):
             there = ", ".join(f"{key}=({what.__name__})" for key, what in kind.options.items()) or "none"
             raise UserError(f"{name} has no option {option}={value!r}; its options: {there}")
-    return kind(path, val_fraction, seed, skip_bad_images, group_by, **options)
+    return kind(path, val_fraction, seed, skip_bad_images, group_by, kept, **options)
 
 
 def known_ids(data: DataModule, part: Part | None = None) -> list[str]:
     """Ids of all images of the data set, as far as they are known without opening a test part but `part`."""
     if isinstance(data, Cub):
         return [f"images/{file}" for files in data.files.values() for file in files]
-    return [image_id for p in (data.train, data.val, part) if p for image_id in p.ids]
+    return [*data.all_ids, *(part.ids if part else ())]

@@ -1,14 +1,14 @@
 """What every data set has in common: its parts, and the validation part cut from train."""
 
+import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
-from sigmoid_vit.data.groups import group_numbers
+from sigmoid_vit.data.groups import group_names, group_numbers
 from sigmoid_vit.data.images import BadImage, listed
 from sigmoid_vit.data.parts import Part
 from sigmoid_vit.errors import UserError
@@ -19,7 +19,9 @@ class DataModule:
 
     `train` and `val` are read at once, a test part only by `test(name)`. `val` is the data set's own part
     where it has one, otherwise `val_fraction` of train, stratified and seeded, or None when that is 0. Images
-    that belong together by `group_by` (see `group_numbers`) are never cut apart.
+    that belong together by `group_by` (see `group_numbers`) are never cut apart. With `kept`, the ids
+    that a run has in train and val, nothing is cut anew. `all_ids` are those of all images that could be in
+    train or val.
 
     A subclass says where its files are (`find`) and lists the images of a part (`read`).
     """
@@ -37,6 +39,7 @@ class DataModule:
         seed: int = 0,
         skip_bad_images: bool = False,
         group_by: str = "",
+        kept: Mapping[str, Sequence[str]] | None = None,
     ):
         if not 0 <= val_fraction < 1:
             raise UserError(f"--val_fraction is {val_fraction}; it is a share of train, from 0 to below 1")
@@ -48,8 +51,11 @@ class DataModule:
         if "val" in self.part_names:
             self.val = self._part("val")
             _check_apart(self.train, self.val, group_by)
-        elif val_fraction > 0:
-            groups = group_numbers(self.train.ids, group_by) if group_by else None
+        self.all_ids = [image_id for part in (self.train, self.val) if part for image_id in part.ids]
+        if kept is not None:
+            self._keep(kept, without_val=val_fraction == 0)
+        elif self.val is None and val_fraction > 0:
+            groups = group_names(self.train.ids, group_by) if group_by else None
             self.train, self.val = cut_validation(self.train, val_fraction, seed, groups)
 
     def find(self, path: Path | None) -> Path | None:
@@ -89,6 +95,20 @@ class DataModule:
             raise UserError(f"this data set has no test part {name!r}; its test parts: {there}")
         return self._part(name)
 
+    def _keep(self, kept: Mapping[str, Sequence[str]], without_val: bool) -> None:
+        """Take these images for train and val in place of a new cut, as far as they are there.
+
+        A kept validation part that was cut from train goes back into it `without_val`.
+        """
+        train, val = (set(kept.get(name, ())) for name in ("train", "val"))
+        if without_val and self.val is None:
+            train, val = train | val, set()
+        whole = self.train
+        source = self.val or whole
+        self.train = whole.subset([i for i, name in enumerate(whole.ids) if name in train], "train")
+        self.val = source.subset([i for i, name in enumerate(source.ids) if name in val], "val")
+        self.val = self.val if len(self.val) else None
+
     def _part(self, name: str) -> Part:
         part = self.read(name)
         part.name, part.skip_bad_images, part.skipped = name, self.skip_bad_images, self.skipped
@@ -112,54 +132,61 @@ def _check_apart(train: Part, val: Part, group_by: str) -> None:
 
 
 def cut_validation(
-    part: Part, fraction: float, seed: int, groups: np.ndarray | None = None
+    part: Part, fraction: float, seed: int, groups: Sequence[Hashable] | None = None
 ) -> tuple[Part, Part]:
     """Cut a stratified validation part from train: disjoint, together all of it, both in train's order.
 
-    Every class keeps at least one train image; a class with a single image is a `UserError`, not a guess.
-    With `groups`, int64 [n], all images of a group go to the same side, and the part is about `fraction`.
+    Each class is cut by itself: the first `fraction` of its images in an order that is a hash of the seed and
+    the image's id. So an image that is added or removed moves at most one other image of its class. With
+    `groups`, the name of each image's group, all images of a group go to the same side, and the share is
+    about `fraction`.
+
+    Raises:
+        UserError: a class would be without a train or without a validation image.
     """
     n, counts = len(part), np.bincount(part.labels, minlength=len(part.classes))
-    n_val = math.ceil(fraction * n)  # as scikit-learn counts
-    advice = "add images, or train without a validation part (--val_fraction 0)"
-    if counts.min() < 2:
-        few = listed([part.classes[k] for k in np.flatnonzero(counts < 2)])
-        raise UserError(f"one image is too few to cut a validation part from, in class {few}: {advice}")
+    n_val, advice = (
+        math.ceil(fraction * n),
+        "add images, or train without a validation part (--val_fraction 0)",
+    )
+    units = np.array(part.ids if groups is None else [str(group) for group in groups])
+    by_class = [np.unique(units[part.labels == k], return_counts=True) for k in range(len(counts))]
+    few = listed([name for name, (names, _) in zip(part.classes, by_class, strict=True) if len(names) < 2])
+    if few:
+        what = "one image is" if groups is None else "one group (--group_by) is"
+        raise UserError(f"{what} too few to cut a validation part from, in class {few}: {advice}")
     if not len(counts) <= n_val <= n - len(counts):
         raise UserError(
             f"--val_fraction {fraction} cuts {n_val} of {n} images, but validation and train need at least "
             f"one of each of the {len(counts)} classes: change it, {advice}"
         )
-    if groups is None:
-        train, val = train_test_split(np.arange(n), test_size=n_val, stratify=part.labels, random_state=seed)
-    else:
-        train, val = _cut_groups(part, fraction, seed, groups)
-    lost = np.setdiff1d(part.labels, part.labels[train])
+    in_val = np.isin(units, _chosen_units(by_class, fraction, seed))
+    lost = np.setdiff1d(part.labels, part.labels[~in_val])
     if len(lost):
         left = listed([part.classes[k] for k in lost])
         raise UserError(
             f"--val_fraction {fraction} leaves no train image of class {left}: lower it, {advice}"
         )
-    return part.subset(np.sort(train), "train"), part.subset(np.sort(val), "val")
+    return part.subset(np.flatnonzero(~in_val), "train"), part.subset(np.flatnonzero(in_val), "val")
 
 
-def _cut_groups(part: Part, fraction: float, seed: int, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The same with whole groups: one fold of about `fraction`, which has to hold every class."""
-    folds = round(1 / fraction)
-    alone = [c for k, c in enumerate(part.classes) if len(np.unique(groups[part.labels == k])) < 2]
-    if folds < 2 or alone:
-        why = f"--val_fraction {fraction} is above 0.5" if folds < 2 else f"one group only in {listed(alone)}"
-        raise UserError(f"no validation part can be cut by --group_by: {why}; make val/ a part of its own")
-    folds = min(folds, len(np.unique(groups)))
-    cut = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    train, val = next(cut.split(groups, part.labels, groups))
-    lacking = listed([part.classes[k] for k in np.setdiff1d(part.labels, part.labels[val])])
-    if lacking:
-        raise UserError(
-            f"--val_fraction {fraction} with --group_by leaves no validation image of class {lacking}: "
-            "raise it, or choose another --split_seed, or make val/ a part of its own"
-        )
-    return train, val
+def _chosen_units(by_class: list[tuple[np.ndarray, np.ndarray]], fraction: float, seed: int) -> list[str]:
+    """Of each class (names of its images or groups, and how many images each has) the first `fraction`."""
+
+    def place(unit: str) -> bytes:
+        return hashlib.sha256(f"{seed}/{unit}".encode()).digest()
+
+    chosen: set[str] = set()
+    for names, counts in by_class:
+        images = dict(zip(names.tolist(), counts.tolist(), strict=True))
+        wanted = max(1, round(fraction * sum(images.values())))
+        taken = sum(images[unit] for unit in chosen & images.keys())  # in groups that another class shares
+        for unit in sorted(images.keys() - chosen, key=place):
+            if taken and 2 * (wanted - taken) < images[unit]:  # without it, the class is nearer to its share
+                break
+            chosen.add(unit)
+            taken += images[unit]
+    return sorted(chosen)
 
 
 def check_same_classes(train: Sequence[str], other: Sequence[str], where: str) -> None:

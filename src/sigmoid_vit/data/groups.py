@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -27,14 +27,20 @@ def group_numbers(ids: Sequence[str], group_by: str) -> np.ndarray:
     """
     if not group_by:
         return np.arange(len(ids))
+    groups = group_names(ids, group_by)
+    number = {group: i for i, group in enumerate(dict.fromkeys(groups))}
+    return np.array([number[group] for group in groups])
+
+
+def group_names(ids: Sequence[str], group_by: str) -> list[Hashable]:
+    """What tells the group of each image from the others: see `group_numbers`."""
     find = _of_file(Path(group_by)) if group_by.lower().endswith(".csv") else _of_pattern(group_by)
     groups = [find(image_id) for image_id in ids]
     alone = [image_id for image_id, group in zip(ids, groups, strict=True) if group is None]
     if alone:
         what = f"{OPTION} {group_by} gives {len(alone)} of {len(ids)} images no group"
         raise UserError(f"{what}: {listed(alone)}")
-    number = {group: i for i, group in enumerate(dict.fromkeys(groups))}
-    return np.array([number[group] for group in groups])
+    return groups
 
 
 def _of_pattern(pattern: str):

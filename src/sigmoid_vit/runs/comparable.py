@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from sigmoid_vit.data import DataModule, Part
 from sigmoid_vit.errors import UserError
-from sigmoid_vit.runs.folder import Run, open_data
+from sigmoid_vit.runs.folder import Run
 from sigmoid_vit.runs.network import Network, make_accelerator
 
 
@@ -76,11 +76,9 @@ def _check_comparable(run: Run, before: Run) -> None:
 
 
 def _check_same_images(part: Part, run: Run, before: Run, dataset_path: str | None) -> None:
-    """Refuse a part of `run`'s data set that holds other images where it is cut as for the run before."""
-    cut = before.settings()
-    same = replace(run.settings(), seed=cut.cut_seed, split_seed=-1, val_fraction=cut.val_fraction)
-    same = replace(same, group_by=cut.group_by)
-    if part.ids != open_data(same, dataset_path).part(part.name).ids:
+    """Refuse a part that holds other images in `run` than in the run before."""
+    s = replace(run.settings(), val_fraction=before.settings().val_fraction)
+    if part.ids != before.open_data(dataset_path, s).part(part.name).ids:
         raise UserError(
             f"the {part.name} parts of {run.folder} and {before.folder} hold different images, because "
             "their SEED, VAL_FRACTION or GROUP_BY differ; compare them on a test part with --split "

@@ -3,13 +3,17 @@
 import json
 import platform
 import subprocess
+import sys
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
 from sigmoid_vit.data import DataModule, load_data
+from sigmoid_vit.data.images import listed
 from sigmoid_vit.errors import UserError
-from sigmoid_vit.files import write_atomically, write_json
+from sigmoid_vit.files import sha256, write_atomically, write_json
 from sigmoid_vit.model.checkpoints import load_checkpoint
+from sigmoid_vit.runs.kept_images import Changes, KeptImages
 from sigmoid_vit.runs.settings import Settings, settings_from_dict
 
 PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy")
@@ -22,6 +26,7 @@ class Run:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.config, self.log_file = self.folder / "config.json", self.folder / "log.jsonl"
+        self.images = self.folder / "images.csv"  # which are in train and val
         self.best, self.last = self.folder / "best.pt", self.folder / "last.pt"
         self.edits = self.folder / "edits.npz"  # Step 2: the edits it was trained with
         self.attention_share = self.folder / "attention_share.json"  # how much lies there, before and after
@@ -48,11 +53,12 @@ class Run:
             )
         return run
 
-    def create(self, settings: Settings, **facts) -> None:
-        """Write config.json: resolved settings, versions, commit, and facts such as the classes."""
+    def create(self, settings: Settings, kept: KeptImages, **facts) -> None:
+        """Write images.csv, then config.json: settings, versions, commit, and facts such as the classes."""
         if not self.config.exists():
+            kept.write(self.images)
             config = {"settings": settings.as_dict(), "commit": _commit(), "versions": _versions(), **facts}
-            write_json(self.config, config)
+            write_json(self.config, {**config, "images_sha256": sha256(self.images)})
 
     def settings(self) -> Settings:
         """The settings the run was made with."""
@@ -67,21 +73,63 @@ class Run:
         """The class names, in the order of the class logits."""
         return self._read_config()["classes"]
 
-    def open_data(self, dataset_path: str | None = None) -> DataModule:
-        """The data set the run was trained on, with its split; at `dataset_path` where it was moved.
+    def open_data(self, dataset_path: str | None = None, settings: Settings | None = None) -> DataModule:
+        """The data set the run was trained on, with the run's own images in train and val.
+
+        Args:
+            dataset_path: where it is, if it was moved.
+            settings: those of a run that goes on from this one, in place of the run's own.
 
         Raises:
-            UserError: it is not there, or its classes are others.
+            UserError: it is not there, its classes are others, or none of the images of a part is left.
         """
-        data = open_data(self.settings(), dataset_path)
+        return self.open_data_and_changes(dataset_path, settings)[0]
+
+    def open_data_and_changes(
+        self, dataset_path: str | None = None, settings: Settings | None = None, content: bool = False
+    ) -> tuple[DataModule, Changes]:
+        """The same, and what became of the run's images; changes are told on stderr. See `Changes.since`."""
+        s = settings or self.settings()
+        kept = self._kept_images(dataset_path or s.dataset_path)
+        data = open_data(s, dataset_path, kept.parts if kept else None)
         self.check_classes(data)
-        return data
+        if kept is None:
+            return data, Changes({}, [], [], [], 0)
+        changes = Changes.since(kept, data, content)
+        for name, part in (("train", data.train), ("val", data.val)):
+            if changes.gone.get(name) and not part:
+                raise UserError(
+                    f"none of the {len(changes.gone[name])} images that {self.folder} has in {name} is left "
+                    f"in {data.root}: give its DATASET_PATH (--dataset_path); to start from its weights on "
+                    f"other images, train with PRETRAINED={self.best}"
+                )
+        if changes.text():
+            print(f"of the images of {self.folder}, {changes.text()}", file=sys.stderr)
+        return data, changes
+
+    def _kept_images(self, dataset_path: str) -> KeptImages | None:
+        """Which images are in the run's parts; None of a run that did not keep them yet and cut nothing."""
+        digest, s = self.facts().get("images_sha256"), self.settings()
+        if digest:
+            if not self.images.is_file() or sha256(self.images) != digest:
+                state = "is damaged" if self.images.is_file() else "is missing"
+                raise UserError(f"{self.images}, which says what is in train and val, {state}; restore it")
+            return KeptImages.read(self.images)
+        whole = open_data(replace(s, val_fraction=0), dataset_path)
+        if s.val_fraction == 0 or whole.val:
+            return None
+        self.check_classes(whole)
+        return KeptImages.as_cut_before(whole, s.val_fraction, s.cut_seed, s.group_by)
 
     def check_classes(self, data: DataModule) -> None:
         """Refuse a data set whose classes are not those the run was trained on."""
-        if list(data.classes) != self.classes:
+        before, now = self.classes, list(data.classes)
+        if now != before:
+            lacks = listed([name for name in before if name not in now], 5) or "none"
+            added = listed([name for name in now if name not in before], 5) or "none"
             raise UserError(
-                f"the data set's classes are not those {self.folder} was trained on; give its --dataset_path"
+                f"the data set's classes are not those {self.folder} was trained on (missing now: {lacks}; "
+                f"not known to it: {added}); give its --dataset_path, or train a new network"
             )
 
     def evaluation(self, split: str, default: str, which: str = "best") -> Path:
@@ -131,11 +179,16 @@ def run_folder(settings: Settings) -> Path:
     return Path(settings.result_dir) / settings.runs_name
 
 
-def open_data(settings: Settings, dataset_path: str | None = None) -> DataModule:
-    """The data set the settings describe, with their split; at `dataset_path` where it was moved."""
+def open_data(
+    settings: Settings, dataset_path: str | None = None, kept: dict[str, list[str]] | None = None
+) -> DataModule:
+    """The data set the settings describe, with their cut of val, or with the images of `kept`.
+
+    It is at `dataset_path` where it was moved.
+    """
     s = settings
     path, fraction = dataset_path or s.dataset_path, s.val_fraction
-    cut = dict(val_fraction=fraction, seed=s.cut_seed, group_by=s.group_by)
+    cut = dict(val_fraction=fraction, seed=s.cut_seed, group_by=s.group_by, kept=kept)
     return load_data(s.dataset, path, skip_bad_images=s.skip_bad_images, **cut, **s.data_kwargs)
 
 

@@ -8,10 +8,12 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from sigmoid_vit.data import look_alikes
+from sigmoid_vit.data import DataModule, look_alikes
+from sigmoid_vit.errors import UserError
 from sigmoid_vit.files import sha256, write_json
 from sigmoid_vit.model.checkpoints import default_weights_path, load_checkpoint, load_into, save_checkpoint
 from sigmoid_vit.runs.folder import Run, open_data, run_folder
+from sigmoid_vit.runs.kept_images import KeptImages
 from sigmoid_vit.runs.network import Network, build_model, make_accelerator
 from sigmoid_vit.runs.settings import Settings
 from sigmoid_vit.runs.tables import logged, write_table
@@ -24,8 +26,8 @@ from sigmoid_vit.training.step2_edits import TrainingEdits, edits_file, take_edi
 class Trainer:
     """Trains the network of the settings on its data set and keeps the best and the last epoch.
 
-    `prepare` reads images, weights and edits; with PROPAGATE=true it trains copies of the network and writes
-    their predictions into the store. `fit` trains.
+    `prepare` reads images, weights and edits; with PROPAGATE=true it writes propagated edits into the store.
+    `fit` trains.
 
     Raises:
         UserError: the run's folder is taken, or cannot be resumed with these settings.
@@ -45,7 +47,7 @@ class Trainer:
         if weights:
             load_checkpoint(weights)
         with a.local_main_process_first():  # a download happens once on each machine
-            data = open_data(s)
+            data = self._open_data()
         torch.manual_seed(s.seed)
         self.network = Network.new(s, list(data.classes), a)
         self.start = "random weights"
@@ -54,6 +56,8 @@ class Trainer:
         self.train = self.network.prepare(data.train)
         self.val = self.network.prepare(data.val) if data.val else None
         self.skipped, self.all_ids = data.skipped, self.train.part.ids
+        if a.is_main_process:
+            self.kept = KeptImages.of(self.train.part, self.val and self.val.part, data.all_ids)
         self.look_alikes = self._look_alikes()
         self.edits: TrainingEdits | None = None
         if s.edits:
@@ -63,6 +67,24 @@ class Trainer:
             self.maps = self.edits.maps.subset(self.edits.plan.images)
         self.share_before = self._attention_share()
         self.loop = self._make_loop()
+
+    def _open_data(self) -> DataModule:
+        """The data set: with the images that the run, or FIRST_STEP, has in its parts; or cut anew in Step 1.
+
+        Raises:
+            UserError: a run that is resumed would go on with other images.
+        """
+        s, resumed = self.settings, self.run.config.exists()
+        first = Run(s.first_step) if s.first_step else None
+        if not resumed and (not first or first.settings().dataset != s.dataset):
+            return open_data(s)
+        data, changes = (self.run if resumed else first).open_data_and_changes(settings=s, content=True)
+        if resumed and changes.harmful:
+            raise UserError(
+                f"{self.run.folder} cannot be resumed, because its images are not what they were: "
+                f"{'; '.join(changes.harmful)}. Restore them, or start a new run"
+            )
+        return data
 
     def _look_alikes(self) -> list[tuple[str, str, float]] | None:
         """Validation images that look like a training image, told in Step 1; None: not looked for."""
@@ -121,7 +143,7 @@ class Trainer:
         return WandbLog(self.run.folder, self.settings)
 
     def _create_folder(self) -> None:
-        self.run.create(self.settings, **self._facts())
+        self.run.create(self.settings, self.kept, **self._facts())
         if self.edits:
             kept = edits_file(self.run, self.settings.control)
             if not kept.exists():
