@@ -1,14 +1,16 @@
 """Files that are either whole or not there, whenever the process is killed."""
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import secrets
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 from sigmoid_vit.errors import UserError
 
@@ -48,6 +50,37 @@ def write_json(path: str | Path, content: dict) -> None:
     """Write a readable JSON file in one step."""
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def claim(path: Path, doing: str, owner: str, remedy: str) -> TextIO:
+    """The file at `path`, locked until it is closed or the process ends, and naming the owner.
+
+    Args:
+        doing: what only one process may do, for the error of the next one: "STORE is open for writing".
+        owner: who does it.
+        remedy: what the next one can do.
+
+    Raises:
+        UserError: another process has it, or the folder does not take it.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            file = open(path, "a+", encoding="utf-8", errors="replace")  # noqa: SIM115
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.exists() and os.path.samestat(os.stat(path), os.fstat(file.fileno())):
+                break
+            file.close()  # its owner had taken it away between the two lines
+        file.truncate(0)
+        file.write(f"{owner} (process {os.getpid()} on {socket.gethostname()})")
+        file.flush()
+    except BlockingIOError:
+        file.seek(0)
+        holder = " ".join(file.read(500).split()) or "another process"
+        raise UserError(f"{doing} by {holder}; {remedy}") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be opened for writing ({error}); choose another folder") from error
+    return file
 
 
 def sha256(path: str | Path) -> str:

@@ -1,11 +1,8 @@
 """The SQLite file under the edit store: made, identified, checked, claimed by one writer, and explained."""
 
-import fcntl
 import hashlib
 import json
-import os
 import re
-import socket
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
@@ -13,7 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 from sigmoid_vit.errors import UserError
-from sigmoid_vit.files import write_atomically
+from sigmoid_vit.files import claim, write_atomically
 
 APPLICATION_ID = int.from_bytes(b"SViT")  # tells in the file's header whose SQLite file it is
 SCHEMA_VERSION = 1
@@ -65,22 +62,10 @@ def journal_mode(path: Path, mounts: str) -> str:
     return "WAL" if kind in LOCAL else "TRUNCATE"
 
 
-def claim(path: Path, owner: str) -> TextIO:
-    """The right to write to `path`: the file `<path>.lock`, locked and naming the owner."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(f"{path}.lock", "a+", encoding="utf-8", errors="replace")  # noqa: SIM115
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        file.truncate(0)
-        file.write(f"{owner or 'another process'} (process {os.getpid()} on {socket.gethostname()})")
-        file.flush()
-    except BlockingIOError:
-        file.seek(0)
-        holder = " ".join(file.read(500).split()) or "another process"
-        raise UserError(f"{path} is already open for writing by {holder}; work there or end it") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be opened for writing ({error}); choose another folder") from error
-    return file
+def claim_store(path: Path, owner: str) -> TextIO:
+    """The right to write to the store at `path`: see `claim`."""
+    doing = f"{path} is already open for writing"
+    return claim(Path(f"{path}.lock"), doing, owner or "another process", "work there or end it")
 
 
 def open_database(path: Path, readonly: bool) -> sqlite3.Connection:
@@ -161,7 +146,7 @@ def _checked_reader(path: Path, readonly: bool) -> sqlite3.Connection:
         if getattr(error, "sqlite_errorname", "") != "SQLITE_READONLY_ROLLBACK":
             raise
     # a writer was killed during a save: whoever may write takes that save back
-    with claim(path, "") if readonly else nullcontext(), closing(_connect(path, "rw")) as db:
+    with claim_store(path, "") if readonly else nullcontext(), closing(_connect(path, "rw")) as db:
         db.execute("SELECT count(*) FROM edit")
     return _checked_reader(path, readonly)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sigmoid_vit.edits.sqlite_file import claim, digest, explained, open_database, require_digest
+from sigmoid_vit.edits.sqlite_file import claim_store, digest, explained, open_database, require_digest
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.files import write_atomically
 from sigmoid_vit.model.edit import AttentionEdit, as_indices
@@ -107,7 +107,7 @@ class EditStore:
     def __init__(self, path: str | Path = "edits.sqlite", readonly: bool = False, owner: str = "") -> None:
         self.path, self.readonly = Path(os.path.realpath(path)), readonly
         self._lock = threading.RLock()  # the threads share one connection
-        self._claim = None if readonly else claim(self.path, owner)
+        self._claim = None if readonly else claim_store(self.path, owner)
         try:
             with explained(self.path):
                 self._db = open_database(self.path, readonly)

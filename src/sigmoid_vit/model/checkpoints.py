@@ -1,6 +1,7 @@
 """Checkpoints: saved in one step, checked record by record, loaded without running pickled code."""
 
 import contextlib
+import os
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -38,8 +39,17 @@ def default_weights_path(model_name: str, save_dir: str | Path = "models") -> Pa
     return Path(save_dir) / f"{model_name}.pt"
 
 
-def save_checkpoint(path: str | Path, obj: dict) -> None:
-    """`torch.save` in one step: `path` holds the old checkpoint or the new one, never a part."""
+def save_checkpoint(path: str | Path, obj: dict, previous: Path | None = None) -> None:
+    """`torch.save` in one step: `path` holds the old checkpoint or the new one, never a part.
+
+    The old one stays as `previous`, where that is given and the file system has hard links.
+    """
+    if previous and Path(path).exists():
+        with contextlib.suppress(OSError):
+            link = previous.with_suffix(".link")
+            link.unlink(missing_ok=True)
+            os.link(path, link)
+            os.replace(link, previous)
     write_atomically(path, lambda file: torch.save(obj, file))
 
 

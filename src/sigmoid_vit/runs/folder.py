@@ -1,23 +1,29 @@
 """A run's folder, result/<RUNS_NAME>: config.json, log.jsonl, best.pt, last.pt and evaluation/."""
 
+import getpass
 import json
+import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 
 from sigmoid_vit.data import DataModule, load_data
 from sigmoid_vit.data.images import listed
 from sigmoid_vit.errors import UserError
-from sigmoid_vit.files import sha256, write_atomically, write_json
+from sigmoid_vit.files import claim, sha256, write_atomically, write_json
 from sigmoid_vit.model.checkpoints import load_checkpoint
 from sigmoid_vit.runs.kept_images import Changes, KeptImages
 from sigmoid_vit.runs.settings import Settings, settings_from_dict
 
 PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy")
 FREE_ON_RESUME = {"resume", "wandb", "projects_name", "result_dir", "cache_gib", "workers", "dataset_path"}
+FREE_ON_RESUME |= {"runs_name", "checkpoint_minutes"}
 
 
 class Run:
@@ -28,6 +34,8 @@ class Run:
         self.config, self.log_file = self.folder / "config.json", self.folder / "log.jsonl"
         self.images = self.folder / "images.csv"  # which are in train and val
         self.best, self.last = self.folder / "best.pt", self.folder / "last.pt"
+        self.previous = self.folder / "previous.pt"  # what last.pt was before
+        self.lock = self.folder / "training.lock"  # held while training
         self.edits = self.folder / "edits.npz"  # Step 2: the edits it was trained with
         self.attention_share = self.folder / "attention_share.json"  # how much lies there, before and after
         self.unused_edits = self.folder / "unused_edits.npz"  # CONTROL=no_edits: those that chose its images
@@ -46,7 +54,7 @@ class Run:
             raise UserError(
                 f"{run.folder} holds no run to resume; leave --resume (RESUME=true) out to start it"
             )
-        elif run.folder.exists():
+        elif run._is_taken():
             raise UserError(
                 f"{run.folder} already exists and is never overwritten; continue it with --resume "
                 "(RESUME=true), or choose another RUNS_NAME"
@@ -148,13 +156,63 @@ class Run:
             return []
         return [json.loads(line) for line in self.log_file.read_text(encoding="utf-8").splitlines()]
 
+    def _is_taken(self) -> bool:
+        """Whether the folder holds anything besides what a start leaves that was cut off."""
+        if not self.folder.is_dir():
+            return self.folder.exists()
+        started = {self.images.name, self.lock.name}
+        return any(p.name not in started and p.suffix != ".tmp" for p in self.folder.iterdir())
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """The right to train into the folder; of several processes of one training, the first one holds it.
+
+        Raises:
+            UserError: another training has it. One that was killed does not.
+        """
+        if os.environ.get("RANK", "0") != "0":
+            yield
+            return
+        since = f"{_user()} since {datetime.now().astimezone():%Y-%m-%d %H:%M %Z}"
+        with claim(self.lock, f"{self.folder} is being trained", since, "wait for its end or end it"):
+            try:
+                yield
+            finally:
+                self.lock.unlink(missing_ok=True)
+                with suppress(OSError):  # only an empty folder goes
+                    self.folder.rmdir()
+
     def checkpoint_to_resume(self, cut_log: bool = True) -> dict | None:
-        """last.pt, or None if no epoch was finished; log.jsonl is cut back to the epochs it holds."""
-        checkpoint = load_checkpoint(self.last) if self.last.exists() else None
+        """The last checkpoint, or None if none was written; log.jsonl is cut back to the epochs it holds.
+
+        The one before it takes its place where it is damaged or missing.
+
+        Raises:
+            UserError: neither can be used, but the run had got further.
+        """
+        checkpoint = self._last_or_previous()
         if cut_log and self.log_file.exists():
             lines = self.log_file.read_bytes().splitlines(keepends=True)
             lines = lines[: checkpoint["epoch"] if checkpoint else 0]
             write_atomically(self.log_file, lambda file: file.writelines(lines))
+        return checkpoint
+
+    def _last_or_previous(self) -> dict | None:
+        try:
+            if self.last.exists():
+                return load_checkpoint(self.last)
+            if not self.previous.exists() and len(self.history()) < 2:  # ended before its first checkpoint
+                return None
+            why = f"{self.last} is missing"
+        except UserError as error:
+            why = str(error)
+        if not self.previous.exists():
+            raise UserError(
+                f"{why}; there is no earlier checkpoint to go on from: restore it, or start a new run "
+                f"(PRETRAINED={self.best} starts from its best weights)"
+            )
+        checkpoint = load_checkpoint(self.previous)
+        print(f"warning: {why}; going on from {self.previous}", file=sys.stderr)
         return checkpoint
 
     def _read_config(self) -> dict:
@@ -172,6 +230,13 @@ class Run:
         if changed:
             what = ", ".join(f"{k.upper()} was {before[k]!r}, is now {now[k]!r}" for k in changed)
             raise UserError(f"{self.folder} cannot be resumed with other settings: {what}")
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a user id without a name, as in containers
+        return f"user {os.getuid()}"
 
 
 def run_folder(settings: Settings) -> Path:

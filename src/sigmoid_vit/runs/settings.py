@@ -51,6 +51,9 @@ class Settings:
     runs_name: str = option("cifar10_FT", "name of the run; its folder is RESULT_DIR/RUNS_NAME")
     result_dir: str = option("result", "folder of all runs")
     resume: bool = option(False, "continue the run from its last.pt")
+    checkpoint_minutes: float = option(
+        10.0, "write last.pt at least so often, besides after each epoch; 0: after each update", low=0
+    )
     wandb: bool = option(False, "log to wandb as well; its key is read from WANDB_API_KEY")
     seed: int = option(0, "seed of the weights, the order, the augmentation and the split", low=0)
     # data

@@ -81,9 +81,9 @@ class HITLLoss(nn.Module):
         self.layers = parse_layers(settings.edit_layers)
         self.generator = torch.Generator()
 
-    def start_epoch(self, epoch: int) -> None:
-        """Make the sampled rows a function of (seed, epoch, step), the same in all processes."""
-        self.generator.manual_seed(1_000_003 * self.settings.seed + epoch)
+    def seed(self, seed: int) -> None:
+        """Of the rows that are sampled next, the same in all processes."""
+        self.generator.manual_seed(seed)
 
     def forward(self, images: Tensor, labels: Tensor, value: Tensor, edited: Tensor) -> tuple[Tensor, Tensor]:
         """Images [B, 3, H, W], labels [B], edits [B, gh, gw] to each image's loss [B] and class logits."""

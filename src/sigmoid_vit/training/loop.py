@@ -1,8 +1,8 @@
-"""The training loop: what Step 1, Step 2 and the copies of propagation have in common."""
+"""The training loop of Step 1 and Step 2."""
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -59,6 +59,16 @@ def micro_batches(batches: list[np.ndarray], parts: int, rank: int, world: int) 
     return result
 
 
+@dataclass
+class Progress:
+    """How far a pass over the training images is."""
+
+    updates: int  # done in this epoch
+    totals: (
+        Tensor | list[float]
+    )  # sums over the images so far: loss, correct, images; of one process or of all
+
+
 class Loop:
     """Passes over the images of a part that minimise a loss, with the optimiser and schedule of the settings.
 
@@ -83,7 +93,7 @@ class Loop:
     ) -> None:
         self.settings, self.accelerator, self.name = settings, accelerator, name
         self.train, self.transform, self.maps = train, transform, maps
-        s, self.start_epoch = settings, getattr(loss, "start_epoch", lambda epoch: None)
+        s, self.seed_loss = settings, getattr(loss, "seed", lambda seed: None)
         optimizer = create_optimizer_v2(loss.model, opt=s.opt, lr=s.lr, weight_decay=s.weight_decay)
         self.loss, self.optimizer = accelerator.prepare(torch.compile(loss) if s.compile else loss, optimizer)
         self.updates_per_epoch = math.ceil(len(train) / s.batch_size)
@@ -97,46 +107,67 @@ class Loop:
             t_in_epochs=False,
         )
 
-    def train_one_epoch(self, epoch: int) -> dict:
+    def train_one_epoch(
+        self,
+        epoch: int,
+        begun: Progress | None = None,
+        after_update: Callable[[Progress], None] = lambda _: None,
+    ) -> dict:
         """One pass over the training images: mean loss, accuracy and the last learning rate.
+
+        Args:
+            epoch: counted from 0.
+            begun: how far the pass came before the run was stopped; it goes on behind that.
+            after_update: called behind each update but the last one with how far the pass is. What it raises
+                ends the pass.
 
         Raises:
             UserError: the loss or its gradient is not finite; the weights are those before that update.
         """
         s, a = self.settings, self.accelerator
-        # random numbers are a function of (seed, epoch, process): a resumed run draws the same
-        torch.manual_seed(
-            np.random.SeedSequence([s.seed, epoch, a.process_index]).generate_state(1)[0].item()
-        )
         self.loss.train()
-        self.start_epoch(epoch)
         batches = epoch_batches(len(self.train), s.batch_size, s.seed, epoch)
         totals = torch.zeros(3, dtype=torch.float64, device=a.device)  # loss, correct, images of this process
-        batch_loss, step = 0.0, 0
+        batch_loss, step = 0.0, begun.updates if begun else 0
+        if begun and a.is_main_process:
+            totals += begun.totals.to(a.device)
         hidden = self.name is None or not a.is_main_process
-        bar = tqdm(total=len(batches), desc=f"{self.name} {epoch + 1}/{s.epochs}", disable=hidden)
-        for micro, images, labels, index in self._batches(batches):
-            with nullcontext() if micro.last else a.no_sync(self.loss):
-                losses, class_logits = self.loss(*self.moved(images, labels, index, epoch))
-                loss = losses.sum() * micro.weight
-                a.backward(loss)
-            batch_loss += loss.detach()
-            if micro.weight:
-                correct = (class_logits.argmax(1) == labels).sum()
-                totals += torch.stack(
-                    [losses.detach().sum(), correct, torch.tensor(len(index), device=a.device)]
-                )
-            if micro.last:
-                self._update(epoch, step, batch_loss)
-                batch_loss, step = 0.0, step + 1
-                _show(bar, totals * a.num_processes)
-        bar.close()
+        title = f"{self.name} {epoch + 1}/{s.epochs}"
+        self._seed(epoch, step)
+        with tqdm(total=len(batches), initial=step, desc=title, disable=hidden) as bar:
+            for micro, images, labels, index in self._batches(batches[step:]):
+                with nullcontext() if micro.last else a.no_sync(self.loss):
+                    losses, class_logits = self.loss(*self.moved(images, labels, index, epoch))
+                    loss = losses.sum() * micro.weight
+                    a.backward(loss)
+                batch_loss += loss.detach()
+                if micro.weight:
+                    correct = (class_logits.argmax(1) == labels).sum()
+                    totals += torch.stack(
+                        [losses.detach().sum(), correct, torch.tensor(len(index), device=a.device)]
+                    )
+                if micro.last:
+                    self._update(epoch, step, batch_loss)
+                    batch_loss, step = 0.0, step + 1
+                    _show(bar, totals * a.num_processes)
+                    self._seed(epoch, step)
+                    if step < len(batches):
+                        after_update(Progress(step, totals.clone()))
         loss, correct, images = a.reduce(totals).tolist()
         return {
             "loss": loss / images,
             "accuracy": correct / images,
             "lr": self.optimizer.param_groups[0]["lr"],
         }
+
+    def _seed(self, epoch: int, step: int) -> None:
+        """Random numbers are a function of (seed, epoch, update, process): a resumed run draws the same."""
+        place = [self.settings.seed, epoch, step]
+        for entropy, seed in (
+            (place, self.seed_loss),
+            ([*place, self.accelerator.process_index], torch.manual_seed),
+        ):
+            seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
 
     def moved(self, images: Tensor, labels: Tensor, index: Tensor, epoch: int) -> list[Tensor]:
         """What the loss takes: input, labels, and the maps moved alike, value and edited [B, gh, gw]."""
@@ -166,6 +197,10 @@ class Loop:
             )
         self.optimizer.step()
         self.optimizer.zero_grad()
+
+
+def _number(entropy: list[int]) -> int:
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
 
 def _show(bar: tqdm, totals: Tensor) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from accelerate.utils import broadcast, gather
 
 from sigmoid_vit.data import DataModule, look_alikes
 from sigmoid_vit.errors import UserError
@@ -19,7 +20,8 @@ from sigmoid_vit.runs.settings import Settings
 from sigmoid_vit.runs.tables import logged, write_table
 from sigmoid_vit.training.alignment import HITLLoss, check_edits_apply
 from sigmoid_vit.training.attention_share import attention_share, summary
-from sigmoid_vit.training.loop import ClassificationLoss, Loop
+from sigmoid_vit.training.interruption import Interruption, Stopped
+from sigmoid_vit.training.loop import ClassificationLoss, Loop, Progress
 from sigmoid_vit.training.step2_edits import TrainingEdits, edits_file, take_edits
 
 
@@ -116,23 +118,29 @@ class Trainer:
         return attention_share(self.network, self.train, self.maps)
 
     def fit(self) -> None:
-        """Train for all epochs, or those that are left of a resumed run, into the run's folder."""
+        """Train for all epochs, or those that are left of a resumed run, into the run's folder.
+
+        Raises:
+            Stopped: a signal asked for it; last.pt holds all updates so far.
+        """
         s, run, main = self.settings, self.run, self.accelerator.is_main_process
-        first, best = self._resume() if s.resume else (0, -1.0)
+        first, best, begun = self._resume() if s.resume else (0, -1.0, None)
         log = self._open_wandb() if s.wandb and main else None  # before the run, as it may be refused
         if main:
             self._create_folder()
             todo = f"epochs {first + 1} to {s.epochs}" if first < s.epochs else f"all {first} epochs are done"
             print(f"{run.folder}: {todo}, on {self.accelerator.device}", flush=True)
-        with log or nullcontext():
+        with log or nullcontext(), Interruption() as self.interruption:
             for epoch in range(first, s.epochs):
-                line = self._one_epoch(epoch)
-                score = self._score(line)
+                line = self._one_epoch(epoch, best, begun)
+                score, begun = self._score(line), None
                 if main:
                     self._save(line, score, best)
                 if log:
                     log.log(line, self.network, self.val or self.train)
                 best = max(best, score)
+                if epoch + 1 < s.epochs and (number := self._asked_to_stop()):
+                    raise Stopped(number, f"after epoch {epoch + 1} of {s.epochs}; {self._how_to_go_on()}")
         if main:
             self._summary()
         self.accelerator.wait_for_everyone()
@@ -158,10 +166,27 @@ class Trainer:
         step_2 = self.settings.edits or self.settings.first_step
         return line["val_accuracy"] if self.val and not step_2 else float(line["epoch"])
 
-    def _one_epoch(self, epoch: int) -> dict:
-        start = time.perf_counter()
-        line = {"epoch": epoch + 1, **self.loop.train_one_epoch(epoch)}
-        line["images_per_s"] = round(len(self.train) / (time.perf_counter() - start), 1)
+    def _one_epoch(self, epoch: int, best: float, begun: Progress | None) -> dict:
+        """Train and validate: a line of the log. Within the epoch, last.pt is written as often as asked."""
+        s, start, saved = self.settings, time.perf_counter(), time.monotonic()
+
+        def after_update(progress: Progress) -> None:
+            nonlocal saved
+            number = self._asked_to_stop()
+            if number or self._agreed(time.monotonic() - saved >= 60 * s.checkpoint_minutes):
+                progress.totals = self.accelerator.reduce(progress.totals)
+                if self.accelerator.is_main_process:
+                    self._save_last(epoch, best, progress)
+                saved = time.monotonic()
+            if number:
+                done = (
+                    f"in epoch {epoch + 1}, after {progress.updates} of {self.loop.updates_per_epoch} updates"
+                )
+                raise Stopped(number, f"{done}; {self._how_to_go_on()}")
+
+        line = {"epoch": epoch + 1, **self.loop.train_one_epoch(epoch, begun, after_update)}
+        trained = len(self.train) - (begun.updates * s.batch_size if begun else 0)
+        line["images_per_s"] = round(trained / (time.perf_counter() - start), 1)
         if self.val:
             logits = self.network.logits(self.val, self.settings.batch_size)
             labels = torch.from_numpy(self.val.part.labels)
@@ -186,14 +211,31 @@ class Trainer:
             "data_config": self.network.input_config,
         }
 
-    def _resume(self) -> tuple[int, float]:
-        """Take up last.pt where there is one: the number of finished epochs and the best score so far."""
+    def _asked_to_stop(self) -> int:
+        """The signal that asked any of the processes to stop; 0: none."""
+        number = self.interruption.number
+        if self.accelerator.num_processes == 1:
+            return number
+        return int(gather(torch.tensor([number], device=self.accelerator.device)).max())
+
+    def _agreed(self, due: bool) -> bool:
+        """What the first process says, in all of them."""
+        if self.accelerator.num_processes == 1:
+            return due
+        return bool(broadcast(torch.tensor([due], device=self.accelerator.device))[0])
+
+    def _how_to_go_on(self) -> str:
+        return f"nothing is lost: RESUME=true (--resume) with the same settings goes on from {self.run.last}"
+
+    def _resume(self) -> tuple[int, float, Progress | None]:
+        """Take up last.pt where there is one: finished epochs, best score, and what the next one has done."""
         checkpoint = self.run.checkpoint_to_resume(cut_log=self.accelerator.is_main_process)
         if checkpoint is None:
-            return 0, -1.0
+            return 0, -1.0, None
         self.network.model.load_state_dict(checkpoint["model"])
         self.loop.optimizer.optimizer.load_state_dict(checkpoint["optimizer"])
-        return checkpoint["epoch"], checkpoint["best"]
+        begun = checkpoint.get("begun")
+        return checkpoint["epoch"], checkpoint["best"], Progress(*begun) if begun else None
 
     def _save(self, line: dict, score: float, best: float) -> None:
         """The log line first: a kill before last.pt is in place costs the epoch, never its checkpoint."""
@@ -201,8 +243,15 @@ class Trainer:
         self.run.log(line)
         if score > best:
             save_checkpoint(self.run.best, {**state, "val_accuracy": line.get("val_accuracy")})
-        optimizer = self.loop.optimizer.optimizer.state_dict()
-        save_checkpoint(self.run.last, {**state, "optimizer": optimizer, "best": max(best, score)})
+        self._save_last(line["epoch"], max(best, score))
+
+    def _save_last(self, epoch: int, best: float, begun: Progress | None = None) -> None:
+        """Write last.pt: the weights and the optimiser after so many epochs and a part of the next one."""
+        state = {"model": self.network.model.state_dict(), "epoch": epoch, "best": best}
+        state["optimizer"] = self.loop.optimizer.optimizer.state_dict()
+        if begun:
+            state["begun"] = [begun.updates, begun.totals.cpu()]
+        save_checkpoint(self.run.last, state, previous=self.run.previous)
 
     def _summary(self) -> None:
         run = self.run
@@ -238,9 +287,10 @@ def train(runs: list[Settings], table: str = "") -> None:
     for settings in runs:
         Run.open(settings)  # a folder that is taken is known before hours of work
     for settings in runs:
-        trainer = Trainer(settings)
-        trainer.prepare()
-        trainer.fit()
+        with Run(run_folder(settings)).claimed():
+            trainer = Trainer(settings)
+            trainer.prepare()
+            trainer.fit()
     if table and trainer.accelerator.is_main_process:
         path = trainer.run.folder.with_name(table)
         print(write_table(path, {table: logged(run_folder(s) for s in runs)}))

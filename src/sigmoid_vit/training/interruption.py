@@ -1,0 +1,46 @@
+"""Signals that ask training to stop: noted, and acted on between two updates, so that no work is lost."""
+
+import signal
+from types import FrameType
+
+from sigmoid_vit.errors import UserError
+
+SIGNALS = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGUSR1,
+)  # Ctrl-C; a scheduler's end; SLURM's --signal=USR1@60
+
+
+class Stopped(UserError):
+    """Training was asked to stop and has written what it had."""
+
+    def __init__(self, number: int, where: str) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name} {where}")
+        self.exit_code = 128 + number
+
+
+class Interruption:
+    """Within it, the signals that ask to stop are noted in `number` (0: none) and do nothing else.
+
+    A second Ctrl-C ends at once. Outside of a program's main thread, signals stay as they are.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def __enter__(self) -> "Interruption":
+        try:
+            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        except ValueError:  # not in the main thread
+            self._before = {}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        if self.number == number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.number = self.number or number
