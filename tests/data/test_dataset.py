@@ -37,6 +37,11 @@ def test_validation_cut_depends_on_the_seed_alone():
     assert cut_validation(part, 0.2, 1)[1].ids != cut_validation(part, 0.2, 2)[1].ids
 
 
+def test_every_class_has_a_validation_image_however_few_it_has():
+    train, val = cut_validation(fake_part([2] * 60), 0.1, 0)
+    assert val.labels.tolist() == train.labels.tolist() == list(range(60))
+
+
 @settings(max_examples=30, deadline=None)
 @given(gone=st.sets(st.integers(0, 149), min_size=1, max_size=5), seed=st.integers(0, 5))
 def test_an_image_that_comes_or_goes_moves_at_most_one_other(gone, seed):
@@ -54,8 +59,7 @@ def test_an_image_that_comes_or_goes_moves_at_most_one_other(gone, seed):
     ("counts", "fraction", "words"),
     [
         ([20, 1], 0.2, "c1"),
-        ([4, 4, 4], 0.1, "3 classes"),
-        ([5, 5], 0.95, "cuts 10 of 10"),
+        ([5, 5], 0.95, "no train image of class c0, c1"),
         ([40, 2], 0.9, "c1"),
     ],
 )

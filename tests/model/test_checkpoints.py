@@ -193,6 +193,10 @@ def test_without_leave_for_a_new_head_another_size_is_refused(tmp_path, num_clas
         (lambda state: state | {"norm.bias": torch.zeros(3)}, r"norm\.bias \(3,\) instead of \(64,\)"),
         (lambda state: state | {"pos_embed": torch.zeros(1, 8, 64)}, "does not fit the model"),
         (lambda state: random_state("test_vit4"), "missing .* unexpected"),
+        (
+            lambda state: state | {"norm.bias": torch.full((64,), torch.nan)},
+            r"no finite values for norm\.bias",
+        ),
         (lambda state: {}, "80 of 80 keys missing|78 of 78 keys missing"),
     ],
 )

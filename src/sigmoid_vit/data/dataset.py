@@ -1,7 +1,6 @@
 """What every data set has in common: its parts, and the validation part cut from train."""
 
 import hashlib
-import math
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -136,30 +135,21 @@ def cut_validation(
 ) -> tuple[Part, Part]:
     """Cut a stratified validation part from train: disjoint, together all of it, both in train's order.
 
-    Each class is cut by itself: the first `fraction` of its images in an order that is a hash of the seed and
-    the image's id. So an image that is added or removed moves at most one other image of its class. With
-    `groups`, the name of each image's group, all images of a group go to the same side, and the share is
-    about `fraction`.
+    Each class is cut by itself: the first `fraction` of its images, at least one, in an order that is a hash
+    of the seed and the image's id. So an image that is added or removed moves at most one other image of its
+    class. With `groups`, the name of each image's group, all images of a group go to the same side, and the
+    share is about `fraction`.
 
     Raises:
         UserError: a class would be without a train or without a validation image.
     """
-    n, counts = len(part), np.bincount(part.labels, minlength=len(part.classes))
-    n_val, advice = (
-        math.ceil(fraction * n),
-        "add images, or train without a validation part (--val_fraction 0)",
-    )
+    advice = "add images, or train without a validation part (--val_fraction 0)"
     units = np.array(part.ids if groups is None else [str(group) for group in groups])
-    by_class = [np.unique(units[part.labels == k], return_counts=True) for k in range(len(counts))]
+    by_class = [np.unique(units[part.labels == k], return_counts=True) for k in range(len(part.classes))]
     few = listed([name for name, (names, _) in zip(part.classes, by_class, strict=True) if len(names) < 2])
     if few:
         what = "one image is" if groups is None else "one group (--group_by) is"
         raise UserError(f"{what} too few to cut a validation part from, in class {few}: {advice}")
-    if not len(counts) <= n_val <= n - len(counts):
-        raise UserError(
-            f"--val_fraction {fraction} cuts {n_val} of {n} images, but validation and train need at least "
-            f"one of each of the {len(counts)} classes: change it, {advice}"
-        )
     in_val = np.isin(units, _chosen_units(by_class, fraction, seed))
     lost = np.setdiff1d(part.labels, part.labels[~in_val])
     if len(lost):

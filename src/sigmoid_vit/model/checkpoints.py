@@ -81,8 +81,8 @@ def load_into(model: VisionTransformer, path: str | Path, new_head: bool = True)
     embedding of another grid is resampled by timm's own rule.
 
     Raises:
-        UserError: as `load_checkpoint`, or any other key is missing, unexpected or of another shape. The
-            model is then unchanged.
+        UserError: as `load_checkpoint`, or any other key is missing, unexpected or of another shape, or a
+            value is not finite. The model is then unchanged.
     """
     checkpoint, own = load_checkpoint(path), model.state_dict()
     from_run = isinstance(checkpoint.get("model"), dict)
@@ -97,6 +97,7 @@ def load_into(model: VisionTransformer, path: str | Path, new_head: bool = True)
     if head_new:
         fitted = {key: value for key, value in fitted.items() if key not in head}
     require_fit(fitted, {key: value for key, value in own.items() if not (head_new and key in head)}, path)
+    require_finite(fitted, path)
     model.load_state_dict(own | fitted)
     resampled = tuple(key for key in fitted if fitted[key] is not state.get(key))
     return LoadReport(len(fitted), head_new, resampled)
@@ -118,6 +119,11 @@ def require_fit(state: State, own: State, path: str | Path) -> None:
     problems += [f"{len(wrong)} of another shape ({few(wrong)})"] * bool(wrong)
     if problems:
         raise UserError(f"{path} does not fit the model: {'; '.join(problems)}")
+
+
+def require_finite(state: State, path: str | Path) -> None:
+    if unusable := [key for key, value in state.items() if not value.isfinite().all()]:
+        raise UserError(f"{path} has no finite values for {few(unusable)}; use other weights")
 
 
 def check_zip(path: Path) -> None:

@@ -23,7 +23,7 @@ from sigmoid_vit.model.checkpoints import (
     check_zip,
     default_weights_path,
     explained,
-    few,
+    require_finite,
     require_fit,
     to_timm_layout,
 )
@@ -71,8 +71,7 @@ def import_weights(
     if state.keys() != own.keys():
         state = to_timm_layout(state, model, source)
     require_fit(state, own, source)
-    if broken := [key for key, value in state.items() if not value.isfinite().all()]:
-        raise UserError(f"{source} gives {model_name} no finite values for {few(broken)}")
+    require_finite(state, source)
     model.load_state_dict(state)
     return _save_published(model, path, f"file {source.name}")
 
