@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import torch
@@ -157,10 +159,46 @@ def test_an_empty_folder_and_one_of_a_cut_start_can_be_trained_into(tmp_path):
     assert len(run.history()) == 1
 
 
-def start(folder, *more):
-    command = [sys.executable, str(ROOT / "src/train.py"), "--dataset", "digits_decoy", "--runs_name", "run"]
+def start(folder, *more, launch=()):
+    command = [
+        sys.executable,
+        *launch,
+        str(ROOT / "src/train.py"),
+        "--dataset",
+        "digits_decoy",
+        "--runs_name",
+        "run",
+    ]
     command += ["--result_dir", str(folder), "--epochs", "500", *more]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def processes_in(folder):
+    """Process ids whose command line names the folder."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if str(folder).encode() in (place / "cmdline").read_bytes():
+                found.append(int(place.name))
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the signal of a parent's death is Linux's")
+def test_two_processes_end_with_their_launcher(tmp_path):
+    run = Run(tmp_path / "run")
+    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    launcher = start(tmp_path, launch=launch)
+    while launcher.poll() is None and not run.history():
+        time.sleep(0.05)
+    assert len(processes_in(tmp_path)) >= 3
+    launcher.kill()
+    deadline = time.monotonic() + 60
+    while processes_in(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not processes_in(tmp_path)
+    assert not run.lock.exists()
+    assert torch.load(run.last, weights_only=True)["epoch"] >= 1
 
 
 def test_a_signal_from_outside(tmp_path):

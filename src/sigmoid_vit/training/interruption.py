@@ -1,6 +1,9 @@
 """Signals that ask training to stop: noted, and acted on between two updates, so that no work is lost."""
 
+import ctypes
+import os
 import signal
+import sys
 from types import FrameType
 
 from sigmoid_vit.errors import UserError
@@ -10,6 +13,15 @@ SIGNALS = (
     signal.SIGTERM,
     signal.SIGUSR1,
 )  # Ctrl-C; a scheduler's end; SLURM's --signal=USR1@60
+
+
+def end_with_launcher() -> None:
+    """Let a process of several get SIGTERM when the launcher that started it is killed (Linux)."""
+    if "LOCAL_RANK" not in os.environ or sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+    if os.getppid() == 1:  # it was killed before that line
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 class Stopped(UserError):

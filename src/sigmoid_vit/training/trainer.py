@@ -20,7 +20,7 @@ from sigmoid_vit.runs.settings import Settings
 from sigmoid_vit.runs.tables import logged, write_table
 from sigmoid_vit.training.alignment import HITLLoss, check_edits_apply
 from sigmoid_vit.training.attention_share import attention_share, summary
-from sigmoid_vit.training.interruption import Interruption, Stopped
+from sigmoid_vit.training.interruption import Interruption, Stopped, end_with_launcher
 from sigmoid_vit.training.loop import ClassificationLoss, Loop, Progress
 from sigmoid_vit.training.step2_edits import TrainingEdits, edits_file, take_edits
 
@@ -282,6 +282,7 @@ def train(runs: list[Settings], table: str = "") -> None:
         runs: the settings of each.
         table: its name beside the runs' folders; empty for a run that is not one of several seeds.
     """
+    end_with_launcher()
     if table:
         runs = [replace(s, resume=s.resume and run_folder(s).exists()) for s in runs]
     for settings in runs:
