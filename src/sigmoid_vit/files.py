@@ -8,6 +8,7 @@ import os
 import secrets
 import socket
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, TextIO
@@ -50,6 +51,31 @@ def write_json(path: str | Path, content: dict) -> None:
     """Write a readable JSON file in one step."""
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def sealed(content: dict) -> dict:
+    """The content of a JSON file or line with its checksum, "crc32", behind it."""
+    return {**content, "crc32": _crc32(content)}
+
+
+def unsealed(content: object, always: bool) -> dict:
+    """What `sealed` was given; content without a checksum is taken as it is, unless it `always` has one.
+
+    Raises:
+        ValueError: it is no dict, or not what the checksum says.
+    """
+    if not isinstance(content, dict):
+        raise ValueError("it is not a JSON object")
+    content = dict(content)
+    seal = content.pop("crc32", None)
+    if seal != _crc32(content) and (always or seal is not None):
+        raise ValueError("it does not agree with its checksum, crc32")
+    return content
+
+
+def _crc32(content: dict) -> str:
+    as_read = json.loads(json.dumps(content))
+    return f"{zlib.crc32(json.dumps(as_read, sort_keys=True).encode()):08x}"
 
 
 def claim(path: Path, doing: str, owner: str, remedy: str) -> TextIO:

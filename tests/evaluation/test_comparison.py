@@ -133,6 +133,7 @@ def changed(folder, name, change):
     shutil.copy(folder / "before/best.pt", copy)
     config = json.loads((folder / "before/config.json").read_text())
     change(config)
+    del config["crc32"]  # as an earlier version wrote it
     (copy / "config.json").write_text(json.dumps(config))
     return copy
 

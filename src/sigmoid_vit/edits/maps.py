@@ -111,9 +111,18 @@ class EditMaps:
 
     @classmethod
     def read(cls, path: Path, ids: list[str]) -> "EditMaps":
-        """The edits that `write` wrote, for images with these ids; those of other images are left out."""
-        with np.load(path) as file:
-            arrays = {name: file[name] for name in file.files}
+        """The edits that `write` wrote, for images with these ids; those of other images are left out.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        try:
+            with np.load(path) as file:
+                arrays = {name: file[name] for name in ("value", "edited", "predicted", "ids", "grid")}
+            if len({len(arrays[name]) for name in arrays if name != "grid"}) > 1:
+                raise ValueError("its arrays differ in length")
+        except Exception as error:  # a damaged zip file makes zipfile, zlib and numpy raise almost anything
+            raise UserError(f"{path} is damaged ({error}); restore it from a copy") from error
         maps = cls.empty(len(ids), tuple(arrays["grid"].tolist()))
         position = {image_id: i for i, image_id in enumerate(ids)}
         rows = [k for k, image_id in enumerate(arrays["ids"]) if image_id in position]

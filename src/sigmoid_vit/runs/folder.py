@@ -16,7 +16,7 @@ from pathlib import Path
 from sigmoid_vit.data import DataModule, load_data
 from sigmoid_vit.data.images import listed
 from sigmoid_vit.errors import UserError
-from sigmoid_vit.files import claim, sha256, write_atomically, write_json
+from sigmoid_vit.files import claim, sealed, sha256, unsealed, write_atomically, write_json
 from sigmoid_vit.model.checkpoints import load_checkpoint
 from sigmoid_vit.runs.kept_images import Changes, KeptImages
 from sigmoid_vit.runs.settings import Settings, settings_from_dict
@@ -66,7 +66,7 @@ class Run:
         if not self.config.exists():
             kept.write(self.images)
             config = {"settings": settings.as_dict(), "commit": _commit(), "versions": _versions(), **facts}
-            write_json(self.config, {**config, "images_sha256": sha256(self.images)})
+            write_json(self.config, sealed({**config, "images_sha256": sha256(self.images)}))
 
     def settings(self) -> Settings:
         """The settings the run was made with."""
@@ -117,8 +117,9 @@ class Run:
 
     def _kept_images(self, dataset_path: str) -> KeptImages | None:
         """Which images are in the run's parts; None of a run that did not keep them yet and cut nothing."""
-        digest, s = self.facts().get("images_sha256"), self.settings()
-        if digest:
+        s = self.settings()
+        if self._keeps_images:
+            digest = self.facts()["images_sha256"]
             if not self.images.is_file() or sha256(self.images) != digest:
                 state = "is damaged" if self.images.is_file() else "is missing"
                 raise UserError(f"{self.images}, which says what is in train and val, {state}; restore it")
@@ -148,13 +149,29 @@ class Run:
     def log(self, line: dict) -> None:
         """Append one epoch's figures to log.jsonl."""
         with self.log_file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(json.dumps(sealed(line)) + "\n")
 
     def history(self) -> list[dict]:
-        """The epochs logged so far."""
-        if not self.log_file.exists():
-            return []
-        return [json.loads(line) for line in self.log_file.read_text(encoding="utf-8").splitlines()]
+        """The epochs logged so far.
+
+        Raises:
+            UserError: a line is damaged.
+        """
+        lines = self.log_file.read_bytes().splitlines() if self.log_file.exists() else []
+        epochs, always = [], bool(lines) and self._keeps_images
+        for number, line in enumerate(lines, 1):
+            try:
+                epochs.append(unsealed(json.loads(line), always))
+            except ValueError as error:
+                raise UserError(
+                    f"line {number} of {self.log_file} is damaged ({error}); restore the file from a copy"
+                ) from error
+        return epochs
+
+    @property
+    def _keeps_images(self) -> bool:
+        """Whether it was made by a version that keeps images.csv, and a checksum in all that it writes."""
+        return "images_sha256" in self.facts()
 
     def _is_taken(self) -> bool:
         """Whether the folder holds anything besides what a start leaves that was cut off."""
@@ -195,6 +212,7 @@ class Run:
             lines = self.log_file.read_bytes().splitlines(keepends=True)
             lines = lines[: checkpoint["epoch"] if checkpoint else 0]
             write_atomically(self.log_file, lambda file: file.writelines(lines))
+            self.history()  # a damaged line is known before training
         return checkpoint
 
     def _last_or_previous(self) -> dict | None:
@@ -220,8 +238,9 @@ class Run:
             lacks = "it has no config.json" if self.folder.is_dir() else f"{Path.cwd()} has no such folder"
             raise UserError(f"{self.folder} is not a run: {lacks}; src/train.py makes one")
         try:
-            return json.loads(self.config.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
+            content = json.loads(self.config.read_bytes())
+            return unsealed(content, always=isinstance(content, dict) and "images_sha256" in content)
+        except ValueError as error:
             raise UserError(f"{self.config} is damaged ({error}); restore it from a copy") from error
 
     def _check_same_settings(self, settings: Settings) -> None:
