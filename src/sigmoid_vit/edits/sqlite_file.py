@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-import re
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
@@ -15,8 +15,6 @@ from sigmoid_vit.files import claim, write_atomically
 APPLICATION_ID = int.from_bytes(b"SViT")  # tells in the file's header whose SQLite file it is
 SCHEMA_VERSION = 1
 WAIT_SECONDS = 30  # how long a save waits for a reader to finish
-MOUNTS = Path("/proc/mounts")
-LOCAL = {"bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "jfs", "overlay", "tmpfs", "xfs", "zfs"}
 SCHEMA = f"""
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
@@ -47,21 +45,6 @@ BEGIN SELECT RAISE(ABORT, 'a revision comes after all others, on top of the newe
 """
 
 
-def journal_mode(path: Path, mounts: str) -> str:
-    """How SQLite may keep its journal: "WAL" where `path` lies on a disk known to be local, else "TRUNCATE".
-
-    A write-ahead log needs memory that processes share through the file system; network file systems and
-    folders shared with a host do not give it reliably. `mounts` is the text of /proc/mounts, "" if there is
-    none; of two file systems mounted on one folder the later one counts.
-    """
-    kind, depth = None, 0
-    for _, folder, its_kind, *_ in (line.split() for line in mounts.splitlines() if line.strip()):
-        folder = Path(re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), folder))
-        if path.is_relative_to(folder) and len(folder.parts) >= depth:
-            kind, depth = its_kind, len(folder.parts)
-    return "WAL" if kind in LOCAL else "TRUNCATE"
-
-
 def claim_store(path: Path, owner: str) -> TextIO:
     """The right to write to the store at `path`: see `claim`."""
     doing = f"{path} is already open for writing"
@@ -73,14 +56,17 @@ def open_database(path: Path, readonly: bool) -> sqlite3.Connection:
         if readonly:
             raise UserError(f"{path} does not exist; check the path")
         _create(path)
+    had_log = Path(f"{path}-wal").exists()  # opening makes one
     _identify(path)
     db = _checked_reader(path, readonly)
+    if not had_log:
+        _tell_of_missing_log(path, db)
     if readonly:
         return db
     db.close()
     db = _connect(path, "rw")
-    mounts = MOUNTS.read_text(errors="replace") if MOUNTS.exists() else ""
-    db.execute(f"PRAGMA journal_mode = {journal_mode(path, mounts)}")
+    # not WAL: every acknowledged revision is in the file itself, and network file systems can do it, too
+    db.execute("PRAGMA journal_mode = TRUNCATE")
     db.execute("PRAGMA synchronous = FULL")
     db.execute("PRAGMA fullfsync = ON")  # on macOS, through the disk's own cache as well
     return db
@@ -128,6 +114,16 @@ def _identify(path: Path) -> None:
         raise UserError(f"{path} belongs to another program; choose another file for the edits")
     if version != SCHEMA_VERSION:
         raise UserError(f"{path} has schema {version}, known is {SCHEMA_VERSION}; update sigmoid_vit")
+
+
+def _tell_of_missing_log(path: Path, db: sqlite3.Connection) -> None:
+    """Warn of a store of an earlier version, with a write-ahead log, that was copied open without it."""
+    if db.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
+        print(
+            f"warning: {path} was copied or moved while it was open, without {path.name}-wal beside it: "
+            "the newest edits may be missing; copy both files, or export the edits where they are",
+            file=sys.stderr,
+        )
 
 
 def _checked_reader(path: Path, readonly: bool) -> sqlite3.Connection:
