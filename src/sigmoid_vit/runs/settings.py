@@ -1,5 +1,6 @@
 """The settings of a run: one dataclass makes the command line, config.json and docs/settings.md."""
 
+import os
 from dataclasses import asdict, dataclass, fields
 
 from sigmoid_vit.data import DATASETS
@@ -39,6 +40,8 @@ STEP_2 = (  # a second round of edits starts from its preset again, not from wha
     "doubted",
     "control",
 )
+MOST = 2**32 - 1  # what numpy and scikit-learn take as a seed
+LONGEST_NAME = 200  # bytes; file systems take 255, and tables of seeds add to a run's name
 NOT_INHERITED = {"runs_name", "result_dir", "resume", "wandb", "projects_name", *STEP_2}
 
 
@@ -55,7 +58,7 @@ class Settings:
         10.0, "write last.pt at least so often, besides after each epoch; 0: after each update", low=0
     )
     wandb: bool = option(False, "log to wandb as well; its key is read from WANDB_API_KEY")
-    seed: int = option(0, "seed of the weights, the order, the augmentation and the split", low=0)
+    seed: int = option(0, "seed of the weights, the order, the augmentation and the split", low=0, high=MOST)
     # data
     dataset: str = option("cifar10", "data set", tuple(DATASETS))
     dataset_path: str = option("data", "its folder")
@@ -66,7 +69,9 @@ class Settings:
     group_by: str = option(
         "", "which images belong together, never cut apart: a regular expression on file names, or a CSV file"
     )
-    split_seed: int = option(-1, "seed of the split; -1: that of FIRST_STEP, without it SEED", low=-1)
+    split_seed: int = option(
+        -1, "seed of the split; -1: that of FIRST_STEP, without it SEED", low=-1, high=MOST
+    )
     img_size: int = option(224, "side of the square that every whole image is resized to, in pixels", low=1)
     hflip: float = option(0.5, "probability of a horizontal flip", low=0, high=1)
     crop_scale: float = option(0.7, "smallest area of a random resized crop; 1 for no crop", low=0.01, high=1)
@@ -121,10 +126,12 @@ class Settings:
             raise UserError("PROPAGATE is given without EDITS; it makes edits from those in a store")
         if self.doubted == "drop" and self.propagate != "true":
             raise UserError("DOUBTED=drop needs PROPAGATE=true, which tells what edits are doubted")
-        if not self.lr > 0:
-            raise UserError(f"LR is {self.lr}; it must be above 0")
+        if not 0 < self.lr <= 1000:
+            raise UserError(f"LR is {self.lr}; it must be above 0 and at most 1000")
         if not self.runs_name or "/" in self.runs_name or self.runs_name.startswith("."):
             raise UserError(f"RUNS_NAME is {self.runs_name!r}; it must be a plain folder name")
+        if len(os.fsencode(self.runs_name)) > LONGEST_NAME:
+            raise UserError(f"RUNS_NAME has {len(self.runs_name)} letters; it may have {LONGEST_NAME} bytes")
 
     @property
     def cut_seed(self) -> int:
