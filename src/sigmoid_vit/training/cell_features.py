@@ -21,7 +21,7 @@ from sigmoid_vit.model.vit import SigmoidViT
 from sigmoid_vit.runs.network import Network
 
 MOST_BLOCKS = 4  # in front of so many blocks, evenly from the first to the last, tokens are read
-MOST_CELLS = 20_000  # rows that one classifier learns, half of them at most of the rarer kind
+MOST_CELLS = 8_000  # rows that one classifier learns
 BATCH_BYTES = 2**26  # of the features of one batch of images
 THUMBNAIL = 4  # pixels a side
 TREES = 300
@@ -142,9 +142,13 @@ def _positions(grid: tuple[int, int]) -> Tensor:
 
 
 def _choose(edited: np.ndarray, erased: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """At most MOST_CELLS of the edited cells, the rarer kind first up to a half: bool [n, gh * gw]."""
+    """At most MOST_CELLS of the edited cells, bool [n, gh * gw]: both kinds in proportion, to an eighth.
+
+    In equal numbers they would teach that the rarer kind is as common as the other.
+    """
     kinds = sorted((np.flatnonzero(cells) for cells in (erased, edited & ~erased)), key=len)
-    fewer = random.permutation(kinds[0])[: MOST_CELLS // 2]
+    in_proportion = MOST_CELLS * len(kinds[0]) // max(1, edited.sum())
+    fewer = random.permutation(kinds[0])[: max(in_proportion, MOST_CELLS // 8)]
     more = random.permutation(kinds[1])[: MOST_CELLS - len(fewer)]
     chosen = np.zeros(edited.size, dtype=bool)
     chosen[np.concatenate([fewer, more])] = True
