@@ -1,6 +1,7 @@
 """Batches hold every image once with its own pixels, label and id; bad files are named, or left out."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from sigmoid_vit.data import epoch_batches, images, load_data
+from sigmoid_vit.data import epoch_batches, images, load_data, parts
 from sigmoid_vit.errors import UserError
 
 
@@ -29,6 +30,23 @@ def test_epoch_batches_are_a_function_of_seed_and_epoch():
     assert order(1, 2) == order(1, 2)
     assert len({tuple(order(*key)) for key in [(0, 0), (0, 1), (1, 0), (1, 1)]}) == 4
     assert order(1, 2, shuffle=False) == list(range(100))
+
+
+def test_without_shared_memory_images_are_decoded_in_this_process(tmp_path, monkeypatch, capsys):
+    part = load_data("folder", make_folder(tmp_path, {"a": 6, "b": 6}), val_fraction=0).train
+    kept, decoded = part.prepare((16, 24)), part.prepare((16, 24), cache_gib=0, workers=2)
+    order = [np.arange(8), np.arange(8, 12)]
+    expected = collect(kept, order)
+    assert all(map(torch.equal, collect(decoded, order), expected))
+    assert capsys.readouterr().err == ""
+    parts._free_memory.cache_clear()
+    little = SimpleNamespace(f_bavail=1, f_frsize=4096)
+    monkeypatch.setattr(parts.os, "statvfs", lambda path: little)
+    assert all(map(torch.equal, collect(decoded, order), expected))
+    told = capsys.readouterr().err
+    assert "/dev/shm has 0 MiB free, but the batches of 2 decoding processes need" in told
+    assert told.count("\n") == 1
+    parts._free_memory.cache_clear()
 
 
 @pytest.mark.parametrize("sizes", [[(40, 30), (20, 50)], [(12, 10)]], ids=["resized", "small"])

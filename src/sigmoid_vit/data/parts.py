@@ -2,8 +2,10 @@
 
 import hashlib
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,8 @@ from sigmoid_vit.errors import UserError
 from sigmoid_vit.files import sha256
 
 MAX_WORKERS = 16
+AHEAD = 2  # batches that DataLoader lets each process decode ahead
+SHARED_MEMORY = "/dev/shm"  # where processes hand each other images
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # images, labels, index
 
@@ -155,6 +159,12 @@ class Prepared:
         """The images at these positions, uint8 [B, 3, h, w]."""
         return next(self.batches([np.array(chosen)]))[0]
 
+    def _workers_with_memory(self, batch_size: int) -> int:
+        """Decoding processes; 0, which is this one, where the memory for their batches is not there."""
+        needed = batch_size * 3 * self.size[0] * self.size[1] * AHEAD * self.workers
+        fits = _free_memory(f"the batches of {self.workers} decoding processes", needed)
+        return self.workers if fits else 0
+
     def batches(self, index_batches: Sequence[np.ndarray]) -> Iterator[Batch]:
         """For each array of positions: images uint8 [B, 3, h, w], labels int64 [B], index int64 [B].
 
@@ -164,7 +174,7 @@ class Prepared:
             yield from DataLoader(
                 self,
                 batch_sampler=[batch.tolist() for batch in index_batches],
-                num_workers=self.workers,
+                num_workers=self._workers_with_memory(max(map(len, index_batches), default=0)),
                 pin_memory=torch.cuda.is_available(),
                 generator=torch.Generator(),  # leaves torch's global random state alone
             )
@@ -173,6 +183,23 @@ class Prepared:
         for batch in index_batches:
             index = torch.from_numpy(batch)
             yield self.images[index.to(self.images.device)], labels[index], index
+
+
+@cache
+def _free_memory(what: str, needed: int) -> bool:
+    """Whether the memory that processes share has so many bytes left; told once where it has not."""
+    try:
+        there = os.statvfs(SHARED_MEMORY)
+    except OSError:
+        return True  # not Linux
+    free = there.f_bavail * there.f_frsize
+    if free < needed:
+        print(
+            f"warning: {SHARED_MEMORY} has {free >> 20} MiB free, but {what} need {needed >> 20} MiB: "
+            "images are decoded in the training process, which is slower (give Docker --shm-size=8g)",
+            file=sys.stderr,
+        )
+    return free >= needed
 
 
 def epoch_batches(n: int, batch_size: int, seed: int, epoch: int, shuffle: bool = True) -> list[np.ndarray]:
