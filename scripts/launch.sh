@@ -41,6 +41,6 @@ launch_training() {
     local processes
     processes=$("$python" -c 'import torch; print(torch.cuda.device_count() or 2)')
     # shellcheck disable=SC2086
-    exec "$python" -m accelerate.commands.launch --multi_gpu --num_machines 1 --num_processes "$processes" \
+    exec "$python" scripts/launch_processes.py --multi_gpu --num_machines 1 --num_processes "$processes" \
         --mixed_precision no --dynamo_backend no ${LAUNCH_ARGS:-} src/train.py "${args[@]}" "$@"
 }

@@ -1,8 +1,12 @@
 """What a person can put right, said in one sentence and without a traceback."""
 
+import os
 import signal
 import sys
+import time
 from collections.abc import Callable
+
+PATIENCE = 3  # seconds in which the first of several processes says for all what is wrong, and all end
 
 
 class UserError(ValueError):
@@ -24,6 +28,8 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except UserError as error:
+        if os.environ.get("LOCAL_RANK", "0") != "0":
+            time.sleep(PATIENCE)
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
@@ -31,5 +37,6 @@ def run(main: Callable[[], None]) -> None:
 
 
 def _end(number: int, _: object) -> None:
-    print("ended by SIGTERM", file=sys.stderr)
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        print("ended by SIGTERM", file=sys.stderr)
     sys.exit(128 + number)

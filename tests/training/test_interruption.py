@@ -183,22 +183,36 @@ def processes_in(folder):
     return found
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the signal of a parent's death is Linux's")
-def test_two_processes_end_with_their_launcher(tmp_path):
-    run = Run(tmp_path / "run")
-    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    launcher = start(tmp_path, launch=launch)
-    while launcher.poll() is None and not run.history():
-        time.sleep(0.05)
-    assert len(processes_in(tmp_path)) >= 3
-    launcher.kill()
-    deadline = time.monotonic() + 60
-    while processes_in(tmp_path) and time.monotonic() < deadline:
+def all_ended(folder, seconds):
+    deadline = time.monotonic() + seconds
+    while processes_in(folder) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert not processes_in(tmp_path)
-    assert not run.lock.exists()
-    assert torch.load(run.last, weights_only=True)["epoch"] >= 1
+    return not processes_in(folder)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the signal of a parent's death is Linux's")
+def test_two_processes_end_together(tmp_path):
+    """With one sentence where one of them is killed, and with their launcher; the run can be resumed."""
+    run = Run(tmp_path / "run")
+    launch = [str(ROOT / "scripts/launch_processes.py"), "--multi_gpu", "--num_processes", "2"]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    for victim, more in (("process", ()), ("launcher", ("--resume",))):
+        had, launcher = len(run.history()), start(tmp_path, *more, launch=launch)
+        while launcher.poll() is None and len(run.history()) <= had:
+            time.sleep(0.05)
+        if victim == "process":
+            os.kill(max(processes_in(tmp_path)), signal.SIGKILL)
+            _, told = launcher.communicate(timeout=60)
+            lines = [line for line in told.replace("\r", "\n").splitlines() if not line.startswith("epoch")]
+            assert "Traceback" not in told
+            assert "error: another process of this training ended" in "".join(lines)
+            assert launcher.returncode not in (0, None)
+        else:
+            launcher.kill()
+            launcher.wait()
+        assert all_ended(tmp_path, 60), victim
+        assert not run.lock.exists() or victim == "process"
+    assert torch.load(run.last, weights_only=True)["epoch"] >= 2
 
 
 def test_a_signal_from_outside(tmp_path):

@@ -23,7 +23,7 @@ from sigmoid_vit.runs.settings import Settings, settings_from_dict
 
 PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy")
 FREE_ON_RESUME = {"resume", "wandb", "projects_name", "result_dir", "cache_gib", "workers", "dataset_path"}
-FREE_ON_RESUME |= {"runs_name", "checkpoint_minutes"}
+FREE_ON_RESUME |= {"runs_name", "checkpoint_minutes", "hung_minutes"}
 
 
 class Run:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cached_property
 from math import prod
 
@@ -12,7 +13,7 @@ import numpy as np
 import timm.data
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather
+from accelerate.utils import InitProcessGroupKwargs, gather
 from torch import Tensor
 
 from sigmoid_vit.data import BatchTransform, Part, Prepared, group_numbers
@@ -252,4 +253,7 @@ def make_accelerator(settings: Settings) -> Accelerator:
     """Device, processes and precision: bf16 under "auto" where the GPU has it."""
     bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     precision = {"auto": "bf16" if bf16 else "no", "fp32": "no", "bf16": "bf16"}[settings.precision]
-    return Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=precision)
+    patience = InitProcessGroupKwargs(timeout=timedelta(minutes=settings.hung_minutes))
+    return Accelerator(
+        cpu=not torch.cuda.is_available(), mixed_precision=precision, kwargs_handlers=[patience]
+    )

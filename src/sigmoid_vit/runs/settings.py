@@ -57,6 +57,9 @@ class Settings:
     checkpoint_minutes: float = option(
         10.0, "write last.pt at least so often, besides after each epoch; 0: after each update", low=0
     )
+    hung_minutes: float = option(
+        30.0, "of several processes: how long one may not answer before all end", low=0.01, high=1440
+    )
     wandb: bool = option(False, "log to wandb as well; its key is read from WANDB_API_KEY")
     seed: int = option(0, "seed of the weights, the order, the augmentation and the split", low=0, high=MOST)
     # data

@@ -2,12 +2,17 @@
 
 import ctypes
 import os
+import re
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 from sigmoid_vit.errors import UserError
+from sigmoid_vit.runs.settings import Settings
 
+LOST = re.compile(r"gloo|nccl|timed? ?out|connection|socket|peer|barrier", re.IGNORECASE)
 SIGNALS = (
     signal.SIGINT,
     signal.SIGTERM,
@@ -22,6 +27,20 @@ def end_with_launcher() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
     if os.getppid() == 1:  # it was killed before that line
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+@contextmanager
+def others_answer(processes: int, settings: Settings) -> Iterator[None]:
+    """What torch raises when another process of a training was killed or hangs, in one sentence."""
+    try:
+        yield
+    except RuntimeError as error:
+        if processes == 1 or not LOST.search(str(error)):
+            raise
+        raise UserError(
+            f"another process of this training ended or did not answer for {settings.hung_minutes:g} minutes "
+            "(HUNG_MINUTES); RESUME=true (--resume) with the same settings goes on from the last checkpoint"
+        ) from error
 
 
 class Stopped(UserError):

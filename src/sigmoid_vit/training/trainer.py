@@ -20,7 +20,7 @@ from sigmoid_vit.runs.settings import Settings
 from sigmoid_vit.runs.tables import logged, write_table
 from sigmoid_vit.training.alignment import HITLLoss, check_edits_apply
 from sigmoid_vit.training.attention_share import attention_share, summary
-from sigmoid_vit.training.interruption import Interruption, Stopped, end_with_launcher
+from sigmoid_vit.training.interruption import Interruption, Stopped, end_with_launcher, others_answer
 from sigmoid_vit.training.loop import ClassificationLoss, Loop, Progress
 from sigmoid_vit.training.step2_edits import TrainingEdits, edits_file, take_edits
 
@@ -290,8 +290,9 @@ def train(runs: list[Settings], table: str = "") -> None:
     for settings in runs:
         with Run(run_folder(settings)).claimed():
             trainer = Trainer(settings)
-            trainer.prepare()
-            trainer.fit()
+            with others_answer(trainer.accelerator.num_processes, settings):
+                trainer.prepare()
+                trainer.fit()
     if table and trainer.accelerator.is_main_process:
         path = trainer.run.folder.with_name(table)
         print(write_table(path, {table: logged(run_folder(s) for s in runs)}))
