@@ -1,9 +1,11 @@
 """A run keeps the images of its parts: whatever happens to the folder, none moves from one to another."""
 
+import json
 import shutil
 
 import numpy as np
 import pytest
+import torch
 from helpers.images import make_folder
 from helpers.runs import settings, untrained_run
 from PIL import Image
@@ -81,6 +83,19 @@ def test_step_2_and_resume_take_the_images_of_step_1(run, place, capsys):
         UserError, match=r"run cannot be resumed, .*1 of train are gone.*another image now.*Restore"
     ):
         Trainer(settings(place, *options(place), "--resume")).prepare()
+
+
+def test_other_versions_are_noted_on_resume(run, place, capsys):
+    def resume():
+        Trainer(settings(place, *options(place), "--resume")).prepare()
+        return capsys.readouterr().err
+
+    assert "was made with" not in resume()
+    config = json.loads(run.config.read_text())
+    config["versions"]["torch"] = "1.0"
+    del config["crc32"], config["images_sha256"]  # as an earlier version wrote it
+    run.config.write_text(json.dumps(config))
+    assert f"note: {run.folder} was made with torch 1.0, now {torch.__version__}" in resume()
 
 
 def test_a_renamed_class_never_shifts_the_labels(run, place):

@@ -76,6 +76,16 @@ class Run:
         """The content of config.json: settings, versions, commit, and what became of data and edits."""
         return self._read_config()
 
+    def made_otherwise(self) -> str:
+        """Which versions, and whether the code, differ from those the run was made with: a sentence, or ""."""
+        facts, now = self.facts(), _versions()
+        changed = [
+            f"{k} {v}, now {now[k]}" for k, v in facts.get("versions", {}).items() if now.get(k, v) != v
+        ]
+        if facts.get("commit") != (commit := _commit()):
+            changed.append(f"commit {facts.get('commit')}, now {commit}")
+        return f"{self.folder} was made with {'; '.join(changed)}" if changed else ""
+
     @property
     def classes(self) -> list[str]:
         """The class names, in the order of the class logits."""

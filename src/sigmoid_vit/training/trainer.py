@@ -1,5 +1,6 @@
 """The one trainer: settings in, a run folder out."""
 
+import sys
 import time
 from contextlib import nullcontext
 from dataclasses import replace
@@ -81,6 +82,8 @@ class Trainer:
         if not resumed and (not first or first.settings().dataset != s.dataset):
             return open_data(s)
         data, changes = (self.run if resumed else first).open_data_and_changes(settings=s, content=True)
+        if resumed and self.accelerator.is_main_process and (told := self.run.made_otherwise()):
+            print(f"note: {told}: the result may differ from that of an uninterrupted run", file=sys.stderr)
         if resumed and changes.harmful:
             raise UserError(
                 f"{self.run.folder} cannot be resumed, because its images are not what they were: "
