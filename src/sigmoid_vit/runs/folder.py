@@ -77,7 +77,7 @@ class Run:
         return self._read_config()
 
     def made_otherwise(self) -> str:
-        """Which versions, and whether the code, differ from those the run was made with: a sentence, or ""."""
+        """Which versions, and whether the code, differ from those it was made with; "" for none."""
         facts, now = self.facts(), _versions()
         changed = [
             f"{k} {v}, now {now[k]}" for k, v in facts.get("versions", {}).items() if now.get(k, v) != v
