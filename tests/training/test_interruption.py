@@ -1,5 +1,6 @@
 """A run that is stopped or killed loses nothing: it goes on inside the epoch, to the same bits."""
 
+import errno
 import json
 import os
 import signal
@@ -153,10 +154,34 @@ def test_the_second_training_names_the_first(tmp_path):
 def test_an_empty_folder_and_one_of_a_cut_start_can_be_trained_into(tmp_path):
     run = Run(tmp_path / "run")
     run.folder.mkdir()
-    run.images.write_text("")
-    run.lock.write_text("")
+    leftover = run.folder / ".last.pt.0123abcd.tmp"
+    for path in (run.images, run.lock, leftover):
+        path.write_text("")
     train_runs([settings(tmp_path, "--epochs", "1")])
     assert len(run.history()) == 1
+    assert not leftover.exists()
+
+
+def test_a_full_disk_is_one_sentence_and_the_run_goes_on_from_before(tmp_path, monkeypatch):
+    options = ["--epochs", "2", "--val_fraction", "0.5"]
+    whole, log = train(tmp_path / "whole", *options), Run.log
+
+    def full(self, line):
+        if line["epoch"] == 1:
+            return log(self, line)
+        self.log_file.open("a").write('{"epoch": 2, "lo')
+        monkeypatch.setattr(type(self.log_file), "open", no_space)
+        return log(self, line)
+
+    def no_space(*args, **kwargs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "log", full)
+        with pytest.raises(UserError, match=r"cannot write .*log.jsonl .*No space.*disk full"):
+            train(tmp_path / "cut", *options)
+        monkeypatch.undo()
+    same(train(tmp_path / "cut", *options, "--resume"), whole)
 
 
 def start(folder, *more, launch=()):

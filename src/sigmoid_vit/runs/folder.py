@@ -157,9 +157,18 @@ class Run:
         return self.folder.joinpath("evaluation", *below)
 
     def log(self, line: dict) -> None:
-        """Append one epoch's figures to log.jsonl."""
-        with self.log_file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(sealed(line)) + "\n")
+        """Append one epoch's figures to log.jsonl.
+
+        Raises:
+            UserError: the disk does not take it.
+        """
+        try:
+            with self.log_file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(sealed(line)) + "\n")
+        except OSError as error:
+            raise UserError(
+                f"cannot write {self.log_file} ({error}); is the disk full or read-only?"
+            ) from error
 
     def history(self) -> list[dict]:
         """The epochs logged so far.
@@ -202,6 +211,8 @@ class Run:
             return
         since = f"{_user()} since {datetime.now().astimezone():%Y-%m-%d %H:%M %Z}"
         with claim(self.lock, f"{self.folder} is being trained", since, "wait for its end or end it"):
+            for leftover in self.folder.glob(".*.tmp"):  # of a training that was killed while it wrote
+                leftover.unlink(missing_ok=True)
             try:
                 yield
             finally:
