@@ -108,19 +108,18 @@ def propagate(network: Network, train: Prepared, maps: EditMaps) -> Propagation:
         raise UserError(f"PROPAGATE needs at least {LEAST} edited training images; there are {len(edited)}")
     targets, seed = Targets.of(maps), network.settings.seed
     cells = LabelledCells.of(network, train, targets.maps, edited, seed)
-    held_out = _cross_validated(network, train, cells, edited)
-    truth = targets.maps.subset(edited)
-    agreement = Agreement.of(held_out >= ERASED, truth)
-    if not agreement.beats_trivial:
-        return _nothing(targets, train, edited, unedited, agreement)
-
+    held_out, truth = _cross_validated(network, train, cells, edited), targets.maps.subset(edited)
     doubtful = _doubtful(held_out, _calibration(held_out, truth)(held_out), truth)
+    if doubtful.any():  # a slip misleads the classifiers that learned it
+        held_out[~doubtful] = _cross_validated(network, train, cells, edited[~doubtful])
     classifier = CellClassifier(cells, edited[~doubtful], seed)
+    held_out[doubtful] = classifier.erased(network, train, edited[doubtful])
     calibrated = _calibration(held_out[~doubtful], truth.subset(np.flatnonzero(~doubtful)))
-    # a slip misleads the classifiers that learned it; this one learned none, so it has the last word
-    again = classifier.erased(network, train, edited[doubtful])
-    still = _contradicted(again, calibrated(again), truth.subset(np.flatnonzero(doubtful)), RELIABLE)
-    doubted = edited[doubtful][still].tolist()
+    doubtful &= _contradicted(held_out, calibrated(held_out), truth, RELIABLE)
+    doubted, rest = edited[doubtful].tolist(), np.flatnonzero(~doubtful)
+    agreement = Agreement.of(held_out[rest] >= ERASED, truth.subset(rest))
+    if not agreement.beats_trivial:
+        return _nothing(targets, train, edited, unedited, agreement, doubted)
     found = classifier.erased(network, train, unedited)
     report = _report(train, edited, doubted, agreement)
     return _written(found, calibrated(found), unedited, targets, train, report, doubted)
@@ -206,15 +205,20 @@ def _report(train: Prepared, edited: np.ndarray, doubted: list[int], agreement: 
 
 
 def _nothing(
-    targets: Targets, train: Prepared, edited: np.ndarray, unedited: np.ndarray, agreement: Agreement
+    targets: Targets,
+    train: Prepared,
+    edited: np.ndarray,
+    unedited: np.ndarray,
+    agreement: Agreement,
+    doubted: list[int],
 ) -> Propagation:
     """The outcome where the classifier is no better than the trivial one: no edit."""
     n, grid = len(train), tuple(targets.maps.value.shape[1:])
     none = np.zeros(n)
-    report = _report(train, edited, [], agreement)
+    report = _report(train, edited, doubted, agreement)
     report |= {"propagated": 0, "left": {"not better than the commonest kind": len(unedited)}}
     report[EDIT_NEXT] = teach_most(train.part, unedited, none[unedited])
-    return Propagation(EditMaps.empty(n, grid), none, [], report)
+    return Propagation(EditMaps.empty(n, grid), none, doubted, report)
 
 
 def _written(

@@ -86,19 +86,18 @@ class Agreement:
 
 def says(report: dict) -> str:
     """The report of a propagation in a few lines."""
-    a, left = report["agreement"], report["left"]
+    a, left, doubted = report["agreement"], report["left"], report["look again at"]
     lines = [
-        f"propagation, cross-validated on the {a['held-out images']} edited images "
+        f"propagation, cross-validated on the {a['held-out images']} edited images{' left' * bool(doubted)} "
         f"(in brackets: if every cell were called {a['trivial answer']}):",
         *(f"  {kind} cells: {_figures(a[kind])}" for kind in ("erased", "kept")),
         f"  cells right: {a['cells right']:.1%} ({a['trivial cells right']:.1%})",
     ]
     reasons = ", ".join(f"{count} {reason}" for reason, count in left.items() if count)
     lines.append(f"  images edited: {report['propagated']}; left without an edit: {reasons or 'none'}")
-    if report["look again at"]:
-        lines.append(
-            f"  edits to look at again, they contradict the others: {_first(report['look again at'])}"
-        )
+    if doubted:
+        text = "edits contradict the others and did not teach, look again at"
+        lines.append(f"  {len(doubted)} {text}: {_first(doubted)}")
     return "\n".join([*lines, f"  verdict: {verdict(report)}"])
 
 
