@@ -30,6 +30,8 @@ def run(main: Callable[[], None]) -> None:
     except UserError as error:
         if os.environ.get("LOCAL_RANK", "0") != "0":
             time.sleep(PATIENCE)
+        if error.exit_code == 1:
+            sys.exit(f"error: {error}")
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:

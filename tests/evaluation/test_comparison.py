@@ -14,6 +14,7 @@ from sigmoid_vit.evaluation.comparison import compare_predictions
 from sigmoid_vit.evaluation.evaluate import evaluate_run, report
 from sigmoid_vit.evaluation.paired import mcnemar
 from sigmoid_vit.figures import two_runs
+from sigmoid_vit.files import sealed, write_json
 from sigmoid_vit.runs.folder import Run
 from sigmoid_vit.runs.network import Network
 
@@ -131,10 +132,10 @@ def changed(folder, name, change):
     copy = folder / name
     copy.mkdir()
     shutil.copy(folder / "before/best.pt", copy)
-    config = json.loads((folder / "before/config.json").read_text())
+    config = Run(folder / "before").facts()
     change(config)
-    del config["crc32"]  # as an earlier version wrote it
-    (copy / "config.json").write_text(json.dumps(config))
+    write_json(copy / "config.json", sealed(config))
+    shutil.copy(folder / "before/images.csv", copy)
     return copy
 
 

@@ -111,7 +111,7 @@ def test_runs_that_are_incomplete_or_damaged_are_refused(run, tmp_path, monkeypa
         evaluate_run(tmp_path)
     copy = tmp_path / "copy"
     copy.mkdir()
-    for name in ("config.json", "best.pt"):
+    for name in ("config.json", "images.csv", "best.pt"):
         (copy / name).write_bytes((run.folder / name).read_bytes())
     with pytest.raises(UserError, match=r"copy has no last\.pt.*--run \(RESULT_DIR in the notebook\)"):
         evaluate_run(copy, checkpoint="last")

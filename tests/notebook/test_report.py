@@ -1,6 +1,5 @@
 """A report: which run it opens, and what its methods write, show or say instead."""
 
-import json
 import os
 import re
 import shutil
@@ -11,6 +10,7 @@ from helpers.notebook import numbers
 
 from sigmoid_vit import UserError
 from sigmoid_vit.figures import attention_maps
+from sigmoid_vit.files import sealed, write_json
 from sigmoid_vit.notebook.report import first_step, flat, new_folder, newest_run, open_report
 from sigmoid_vit.runs.folder import Run
 
@@ -81,10 +81,9 @@ def test_all_images_that_were_asked_for_are_shown_in_all_layers(report, monkeypa
 def test_the_run_before_may_have_another_precision(place, tmp_path):
     """It is computed as precisely as the run itself: one process cannot have two precisions."""
     copy = shutil.copytree(place / "result/second", tmp_path / "second")
-    config = json.loads((copy / "config.json").read_text())
+    config = Run(copy).facts()
     config["settings"]["precision"] = "bf16"
-    del config["crc32"]  # as an earlier version wrote it
-    (copy / "config.json").write_text(json.dumps(config))
+    write_json(copy / "config.json", sealed(config))
     report = open_report(place / "result/first", copy, "val", result=tmp_path)
     same = open_report(place / "result/first", place / "result/second", "val", result=tmp_path)
     assert torch.equal(report.before.probabilities, same.before.probabilities)
