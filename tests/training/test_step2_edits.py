@@ -77,11 +77,11 @@ def test_a_resumed_control_keeps_its_images(every_fourth, tmp_path):
 def test_full_edits_change_the_decision_and_controls_do_not(ink_store, tmp_path):
     """A short version of the proof: edits free the network from the squares; without them it stays fooled."""
     first = train(tmp_path, "--epochs", "10")
-    options = ["--first_step", str(first.folder), "--edits", ink_store, "--epochs", "16"]
+    options = ["--first_step", str(first.folder), "--edits", ink_store, "--epochs", "14"]
     scores = {}
     for name, extra in {"full": [], "no_edits": ["--control", "no_edits"]}.items():
         prepared(tmp_path, *options, *extra, "--runs_name", name).fit()
         scores[name] = accuracy(Run(tmp_path / name), "test")
         # the validation part shares the cue: its best epoch would be one that is still fooled
-        assert torch.load(tmp_path / name / "best.pt", weights_only=True)["epoch"] == 16, name
-    assert scores["no_edits"] < 0.25 < 0.5 < scores["full"], scores
+        assert torch.load(tmp_path / name / "best.pt", weights_only=True)["epoch"] == 14, name
+    assert scores["no_edits"] < 0.2 < 0.4 < scores["full"], scores
