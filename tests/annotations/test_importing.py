@@ -10,7 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.cub import FILES, SIZE, TRAIN, seg
+from helpers.images import make_folder
 from helpers.marked_images import H, W, block, run_import, save, stored
+from helpers.runs import untrained_run
+from PIL import Image
 
 from sigmoid_vit import UserError
 from sigmoid_vit.annotations.cells import cell_means
@@ -18,9 +21,12 @@ from sigmoid_vit.annotations.import_options import ImportOptions
 from sigmoid_vit.annotations.importing import import_edits
 from sigmoid_vit.annotations.sources import read_map
 from sigmoid_vit.data import ink_grid, load_data
-from sigmoid_vit.edits.store import EditStore
+from sigmoid_vit.edits.exchange import export_edits
+from sigmoid_vit.edits.maps import load_edits
+from sigmoid_vit.edits.store import EditStore, StoredEdit
 
 ROOT = Path(__file__).parents[2]
+HALF = np.zeros((2, 2), np.float32), np.eye(2) > 0  # value and edited
 
 
 # masks
@@ -275,6 +281,32 @@ def test_edits_leave_and_come_back_from_a_shell(cats_and_dogs, tmp_path, monkeyp
         with pytest.raises(SystemExit, match=says):
             script(monkeypatch, "import_edits", "--from", "export", *args, "--edits", tmp_path / "new.sqlite")
     assert not (tmp_path / "new.sqlite").exists()
+
+
+def test_the_edit_of_a_file_that_was_saved_anew(tmp_path):
+    """It is not used, until a person says that the file shows what it showed."""
+    options = ["--dataset", "folder", "--dataset_path", str(tmp_path / "images"), "--img_size", "16"]
+    images = make_folder(tmp_path / "images", {"a": 3, "b": 3}, suffix=".jpg")
+    run = untrained_run(tmp_path, *options, "--val_fraction", "0")
+    part = run.open_data().train
+    one, two = (StoredEdit(part.ids[i], part.sha256(i), *HALF, "mika") for i in (0, 1))
+    store, exported, merged = (tmp_path / name for name in ("a.sqlite", "exported", "b.sqlite"))
+    with EditStore(store) as edits:
+        edits.save_many([one, two])
+        export_edits(edits, exported)
+    image = images / part.ids[0]
+    Image.open(image).save(image, quality=30)
+    part = run.open_data().train
+    with pytest.raises(UserError, match=r"1 of changed images\); .*--same_pictures"):
+        load_edits(str(store), part.subset([0]), (2, 2))
+    for told in ("2 added", "0 added"):
+        options = dict(run=str(run.folder), edits=str(merged), same_pictures=True)
+        assert told in import_edits(ImportOptions(["export", str(exported)], **options)).text()
+    _, account = load_edits(str(merged), part, (2, 2))
+    assert account["used"] == 2
+    assert stored(merged)[part.ids[0]].note == "(file saved anew)"
+    with pytest.raises(UserError, match="needs --run"):
+        ImportOptions(["export", str(exported)], same_pictures=True)
 
 
 def test_the_script(cats_and_dogs, monkeypatch, capsys):

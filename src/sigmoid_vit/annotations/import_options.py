@@ -88,6 +88,11 @@ class ImportOptions:
     )
     author: str | None = option(None, "whose edits these are (default: the source's name)")
     skip_bad_images: bool | None = option(None, "leave out unreadable files instead of stopping")
+    same_pictures: bool = option(
+        False,
+        "export: the files were only saved anew (quality, size) and show what they showed; their edits "
+        "hold for the files of --run's data set as they are now",
+    )
 
     def __post_init__(self) -> None:
         self.kind, *self.files = self.source
@@ -96,6 +101,8 @@ class ImportOptions:
         if self.kind == EXPORT:
             self._check_nothing_else()
             return
+        if self.same_pictures:
+            raise UserError(f"--same_pictures is for --from {EXPORT}; leave it out")
         self.mask_edit = self.mask_edit or ("soft" if self.kind in GAZE else "background")
         if self.covered is None:
             self.covered = 0.0 if self.kind == "ink" else 0.5
@@ -124,10 +131,13 @@ class ImportOptions:
             raise UserError(f"--author {PROPAGATED} is kept for edits that propagation made; give a person's")
 
     def _check_nothing_else(self) -> None:
+        if self.same_pictures and self.run is None:
+            raise UserError("--same_pictures needs --run, whose data set has the files as they are now")
+        known = ("source", "edits", *(("same_pictures", "run", "dataset_path", "split") * self.same_pictures))
         given = [
             f"--{f.name}"
             for f in fields(self)
-            if f.name not in ("source", "edits") and getattr(self, f.name) not in (f.default, False)
+            if f.name not in known and getattr(self, f.name) not in (f.default, False)
         ]
         if given:
             raise UserError(f"--from {EXPORT} takes the edits as they are; leave out {listed(given)}")

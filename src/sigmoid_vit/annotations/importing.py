@@ -1,5 +1,6 @@
 """The import: files that people marked go in; edits in the store, and an account of every image, come out."""
 
+import hashlib
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
@@ -118,7 +119,7 @@ def import_edits(options: ImportOptions) -> Account | Merged:
     """
     o = options
     if o.kind == EXPORT:
-        return _merge(o.edits, *o.files)
+        return _merge(o)
     data, run = _open_data(o)
     part, network, prepared = _part(data, o.split), None, None
     if run:
@@ -155,8 +156,11 @@ def _foreign(stored: Iterable[str], data: DataModule, part: Part) -> list[str]:
     return [i for i in stored if i not in known and i.split("/")[0] not in data.test_parts]
 
 
-def _merge(edits: str, folder: str) -> Merged:
+def _merge(o: ImportOptions) -> Merged:
+    edits, (folder,) = o.edits, o.files
     exported = read_export(folder)  # a bad one makes no store
+    if o.same_pictures:
+        exported = _of_files_now(exported, _part(_open_data(o)[0], o.split))
     with EditStore(edits) as store:
         before = {edit.client_id for edit in store.history()}
         merged = store.save_many(exported)
@@ -164,6 +168,19 @@ def _merge(edits: str, folder: str) -> Merged:
         [edit.image_id for edit in merged if (edit.client_id in before) == known] for known in (False, True)
     )
     return Merged(edits, folder, added, there)
+
+
+def _of_files_now(exported: list[StoredEdit], part: Part) -> list[StoredEdit]:
+    """The edits as edits of the files that the images of `part` are today; those of other images stay."""
+    position, result = {image_id: i for i, image_id in enumerate(part.ids)}, []
+    for edit in exported:
+        now = part.sha256(position[edit.image_id]) if edit.image_id in position else edit.image_sha256
+        if now != edit.image_sha256:
+            note = f"{edit.note} (file saved anew)".strip()
+            client_id = hashlib.sha256(f"{edit.client_id} {now}".encode()).hexdigest()[:32]
+            edit = replace(edit, image_sha256=now, note=note, client_id=client_id)
+        result.append(edit)
+    return result
 
 
 def _open_data(o: ImportOptions) -> tuple[DataModule, Run | None]:

@@ -22,6 +22,10 @@ ACCOUNT = (  # what becomes of the edits in a store
     "without a marked cell",
     "propagated",
 )
+CHANGED = (
+    "where a file was only saved anew and shows what it showed, export_edits.py and then import_edits.py "
+    "--from export DIR --same_pictures keep its edit; else restore the file or edit it anew"
+)
 
 
 @dataclass
@@ -174,6 +178,8 @@ def load_edits(
         account["propagated"] += stored.author == PROPAGATED
     if not account["used"]:
         remedy = "import or draw some there, or evaluate the part that was edited (evaluate.py --split)"
+        if account["of changed images"]:
+            remedy = CHANGED
         if account["of unknown images"] == sum(account.values()) > 0:
             remedy = "they are edits of another data set's images; name the store of this one"
         raise UserError(

@@ -104,7 +104,7 @@ class Run:
         return self.open_data_and_changes(dataset_path, settings)[0]
 
     def open_data_and_changes(
-        self, dataset_path: str | None = None, settings: Settings | None = None, content: bool = False
+        self, dataset_path: str | None = None, settings: Settings | None = None
     ) -> tuple[DataModule, Changes]:
         """The same, and what became of the run's images; changes are told on stderr. See `Changes.since`."""
         s = settings or self.settings()
@@ -113,7 +113,7 @@ class Run:
         self.check_classes(data)
         if kept is None:
             return data, Changes({}, [], [], [], 0)
-        changes = Changes.since(kept, data, content)
+        changes = Changes.since(kept, data)
         for name, part in (("train", data.train), ("val", data.val)):
             if changes.gone.get(name) and not part:
                 raise UserError(

@@ -99,11 +99,10 @@ class Changes:
     compared: int
 
     @classmethod
-    def since(cls, kept: KeptImages, data: DataModule, content: bool = False) -> "Changes":
+    def since(cls, kept: KeptImages, data: DataModule) -> "Changes":
         """The kept images held against those of `data`, which was opened with them.
 
-        Args:
-            content: compare the images' bytes as well, of COMPARED images a part.
+        The bytes of COMPARED images a part are compared as well.
         """
         there, known = set(data.all_ids), {i for ids in kept.parts.values() for i in ids}
         gone = {name: [i for i in kept.parts.get(name, []) if i not in there] for name in ("train", "val")}
@@ -112,7 +111,7 @@ class Changes:
             for i, image_id in enumerate(part.ids):
                 if kept.class_of.get(image_id, part.classes[part.labels[i]]) != part.classes[part.labels[i]]:
                     classes.append(image_id)
-                if content and image_id in kept.sha256:
+                if image_id in kept.sha256:
                     compared += 1
                     if part.sha256(i) != kept.sha256[image_id]:
                         contents.append(image_id)

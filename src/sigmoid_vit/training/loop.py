@@ -199,10 +199,6 @@ class Loop:
         self.optimizer.zero_grad()
 
 
-def _number(entropy: list[int]) -> int:
-    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
-
-
 def _show(bar: tqdm, totals: Tensor) -> None:
     """Advance the bar by one update; totals are loss, correct and images so far."""
     if bar.disable:

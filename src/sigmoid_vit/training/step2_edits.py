@@ -6,7 +6,7 @@ from pathlib import Path
 from accelerate.utils import broadcast_object_list
 
 from sigmoid_vit.data import DataModule, Prepared
-from sigmoid_vit.edits.maps import EditMaps, account_text, load_edits
+from sigmoid_vit.edits.maps import CHANGED, EditMaps, account_text, load_edits
 from sigmoid_vit.edits.next_images import report_file
 from sigmoid_vit.edits.store import EditStore
 from sigmoid_vit.errors import UserError
@@ -48,6 +48,8 @@ def take_edits(
         told = account_text(facts["edits"])
         if facts["edits"]["drawn for a narrower scope"]:
             told += "; EDIT_LAYERS and EDIT_QUERIES decide"
+        if facts["edits"]["of changed images"]:
+            told += f"; {CHANGED}"
         if s.control not in ("none", "no_edits"):
             maps = maps.control(s.control, s.seed)
     plan = make_plan(s, train.part.labels, maps.has_edit, maps.erases, ~maps.propagated)

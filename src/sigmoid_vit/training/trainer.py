@@ -81,7 +81,7 @@ class Trainer:
         first = Run(s.first_step) if s.first_step else None
         if not resumed and (not first or first.settings().dataset != s.dataset):
             return open_data(s)
-        data, changes = (self.run if resumed else first).open_data_and_changes(settings=s, content=True)
+        data, changes = (self.run if resumed else first).open_data_and_changes(settings=s)
         if resumed and self.accelerator.is_main_process and (told := self.run.made_otherwise()):
             print(f"note: {told}: the result may differ from that of an uninterrupted run", file=sys.stderr)
         if resumed and changes.harmful:
