@@ -6,13 +6,13 @@ setting_names() {  # as src/sigmoid_vit/runs/settings.py has them; RESULT_DIR is
 }
 
 warn_of_misspelt_settings() {  # a variable that is close to a setting's name and is none
-    compgen -A variable | python3 -c '
+    python3 -c '
 import difflib, sys
 names = [name.upper() for name in sys.argv[1:]]
 for given in sorted(set(sys.stdin.read().split()) - {*names}):
     if close := difflib.get_close_matches(given, names, n=1, cutoff=0.85):
         print(f"warning: {given} is no setting and has no effect; did you mean {close[0]}?", file=sys.stderr)
-' $(setting_names) result_dir seeds is_dataparallel launch_args wandb_key
+' $(setting_names) result_dir seeds is_dataparallel launch_args wandb_key <<<"$(compgen -A variable)"
 }
 
 launch_training() {
