@@ -1,10 +1,13 @@
 """A script that is run with the wrong Python says in one sentence what to do instead."""
 
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from importlib.machinery import PathFinder
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 from helpers.runs import ROOT
@@ -69,6 +72,18 @@ def test_another_program_gets_an_import_error(tmp_path):
     assert result.returncode == 1
     assert "ImportError: " in result.stderr
     assert "lacks torch" in result.stderr
+
+
+@pytest.mark.parametrize("seconds", [1, 2])
+def test_ctrl_c_while_python_imports_is_one_word(seconds):
+    script = subprocess.Popen(
+        [sys.executable, ROOT / "src/train.py", "--help"], stderr=PIPE, stdout=PIPE, text=True
+    )
+    time.sleep(seconds)
+    script.send_signal(signal.SIGINT)
+    _, told = script.communicate(timeout=60)
+    assert "Traceback" not in told
+    assert told in ("interrupted\n", "")  # "" where it was over by then
 
 
 def test_an_older_python_is_named(monkeypatch):

@@ -1,7 +1,8 @@
 """See where a Vision Transformer looks, correct it from 0 to 1, and let it learn the correction."""
 
-from sigmoid_vit.environment import require_packages
+from sigmoid_vit.environment import quiet_interrupt, require_packages
 
+quiet_interrupt()
 require_packages()  # before the first of them is imported: one sentence in the place of a traceback
 
 from sigmoid_vit.errors import UserError  # noqa: E402

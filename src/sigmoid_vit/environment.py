@@ -12,6 +12,20 @@ PACKAGES = (
 )
 
 
+def is_own_script():
+    """Whether a script of the repository is being run, and not another program."""
+    return Path(sys.argv[0]).resolve().parent in (ROOT, ROOT / "src")
+
+
+def quiet_interrupt():
+    """Let Ctrl-C end a script of the repository without a traceback, also in the seconds of its imports."""
+    told = sys.excepthook
+    if is_own_script():
+        sys.excepthook = lambda kind, *rest: (
+            print("interrupted", file=sys.stderr) if kind is KeyboardInterrupt else told(kind, *rest)
+        )
+
+
 def require_packages():
     """Where packages are missing, end a script of the repository with one sentence; else ImportError."""
     missing = [name for name in PACKAGES.split() if find_spec(name) is None]
@@ -23,6 +37,6 @@ def require_packages():
     if (ROOT / ".venv/requirements.installed").exists():
         remedy = "source .venv/bin/activate"
     sentence = f"{sys.executable} {lack}; in {ROOT}: {remedy}"
-    if Path(sys.argv[0]).resolve().parent in (ROOT, ROOT / "src"):
+    if is_own_script():
         sys.exit("error: " + sentence)
     raise ImportError(sentence)

@@ -1,5 +1,6 @@
 """What a person can put right, said in one sentence and without a traceback."""
 
+import atexit
 import os
 import signal
 import sys
@@ -24,9 +25,13 @@ def run(main: Callable[[], None]) -> None:
 
     Ctrl-C and SIGTERM end it without a traceback, and what it had begun to write is cleared away.
     """
-    signal.signal(signal.SIGTERM, _end)
+    before = signal.signal(signal.SIGTERM, _end)
     try:
-        main()
+        try:
+            main()
+        finally:  # a signal while Python clears up needs no more words
+            signal.signal(signal.SIGTERM, before)
+            atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)
     except UserError as error:
         if os.environ.get("LOCAL_RANK", "0") != "0":
             time.sleep(PATIENCE)
