@@ -4,15 +4,13 @@ import multiprocessing
 import os
 import random
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
-import numpy as np
 import pytest
 from helpers.edits import an_edit, filled_store
 from helpers.runs import ROOT
@@ -58,58 +56,6 @@ def test_a_second_writer_is_refused_with_the_owner_of_the_first(path):
     first.join()
     with EditStore(path) as store:
         assert len(store.history()) == 13
-
-
-def save_until_killed(path, pipe):
-    with EditStore(path) as store:
-        for i in range(1_000_000):
-            saved = store.save(an_edit(f"train/{i % 5}", fill=random.random(), note="x" * (i % 7 * 900)))
-            os.write(pipe, saved.revision.to_bytes(4) + saved.value[0, 0].tobytes())
-
-
-def acknowledged_until_a_kill(path, saves, seconds):
-    """What a process that saves in a loop had acknowledged when it was killed: revision -> value.
-
-    The kill comes so many seconds after so many saves, or after the start.
-    """
-    source, sink = os.pipe()
-    process = FORK.Process(target=save_until_killed, args=(path, sink))
-    process.start()
-    os.close(sink)
-    with open(source, "rb") as file:
-        data = file.read(8 * saves)
-        time.sleep(seconds)
-        process.kill()
-        process.join()
-        data += file.read()
-    assert process.exitcode == -signal.SIGKILL
-    assert len(data) % 8 == 0
-    words = [data[i : i + 8] for i in range(0, len(data), 8)]
-    return {int.from_bytes(word[:4]): np.frombuffer(word[4:], np.float32)[0] for word in words}
-
-
-def test_no_kill_loses_an_acknowledged_save(tmp_path):
-    """Nor from a copy of the file alone, without what lies beside it; a save cut in half there is told."""
-    path, acknowledged, rng = tmp_path / "edits.sqlite", {}, random.Random(0)
-    copy, whole = tmp_path / "copy/edits.sqlite", 0
-    copy.parent.mkdir()
-    for kill in range(32):
-        saves, seconds = (
-            (0, rng.uniform(0, 0.08)) if kill % 4 == 0 else (rng.randrange(1, 9), rng.expovariate(500))
-        )
-        acknowledged |= acknowledged_until_a_kill(path, saves, seconds)
-        if not path.exists():  # killed before the file was made
-            continue
-        shutil.copy(path, copy)
-        with suppress(UserError), EditStore(copy, readonly=True) as store:
-            found, whole = {edit.revision: edit.value[0, 0] for edit in store.history()}, whole + 1
-            assert acknowledged.items() <= found.items()
-        with EditStore(path, readonly=kill % 2 == 0) as store:
-            found = {edit.revision: edit.value[0, 0] for edit in store.history()}
-        assert acknowledged.items() <= found.items()
-        assert list(found) == list(range(1, len(found) + 1))
-    assert len(acknowledged) > 32
-    assert whole > 16
 
 
 def test_a_reader_takes_back_what_a_killed_writer_began(path, tmp_path):

@@ -1,18 +1,12 @@
 """A run that is stopped or killed loses nothing: it goes on inside the epoch, to the same bits."""
 
 import errno
-import json
 import os
 import signal
-import subprocess
-import sys
-import time
-from contextlib import suppress
-from pathlib import Path
 
 import pytest
 import torch
-from helpers.runs import ROOT, curve, settings, train
+from helpers.runs import curve, settings, train
 
 from sigmoid_vit import UserError
 from sigmoid_vit.runs.folder import Run
@@ -182,77 +176,3 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_from_before(tmp_path, m
             train(tmp_path / "cut", *options)
         monkeypatch.undo()
     same(train(tmp_path / "cut", *options, "--resume"), whole)
-
-
-def start(folder, *more, launch=()):
-    command = [
-        sys.executable,
-        *launch,
-        str(ROOT / "src/train.py"),
-        "--dataset",
-        "digits_decoy",
-        "--runs_name",
-        "run",
-    ]
-    command += ["--result_dir", str(folder), "--epochs", "500", *more]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def processes_in(folder):
-    """Process ids whose command line names the folder."""
-    found = []
-    for place in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            if str(folder).encode() in (place / "cmdline").read_bytes():
-                found.append(int(place.name))
-    return found
-
-
-def all_ended(folder, seconds):
-    deadline = time.monotonic() + seconds
-    while processes_in(folder) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return not processes_in(folder)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="the signal of a parent's death is Linux's")
-def test_two_processes_end_together(tmp_path):
-    """With one sentence where one of them is killed, and with their launcher; the run can be resumed."""
-    run = Run(tmp_path / "run")
-    launch = [str(ROOT / "scripts/launch_processes.py"), "--multi_gpu", "--num_processes", "2"]
-    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    for victim, more in (("process", ()), ("launcher", ("--resume",))):
-        had, launcher = len(run.history()), start(tmp_path, *more, launch=launch)
-        while launcher.poll() is None and len(run.history()) <= had:
-            time.sleep(0.05)
-        if victim == "process":
-            os.kill(max(processes_in(tmp_path)), signal.SIGKILL)
-            _, told = launcher.communicate(timeout=60)
-            lines = [line for line in told.replace("\r", "\n").splitlines() if not line.startswith("epoch")]
-            assert "Traceback" not in told
-            assert "error: another process of this training ended" in "".join(lines)
-            assert launcher.returncode not in (0, None)
-        else:
-            launcher.kill()
-            launcher.wait()
-        assert all_ended(tmp_path, 60), victim
-        assert not run.lock.exists() or victim == "process"
-    assert torch.load(run.last, weights_only=True)["epoch"] >= 2
-
-
-def test_a_signal_from_outside(tmp_path):
-    """One sentence and the exit code of the signal; a killed run does not keep its folder."""
-    run = Run(tmp_path / "run")
-    for number, more in ((signal.SIGKILL, ()), (signal.SIGTERM, ("--resume",))):
-        process = start(tmp_path, *more)
-        had = len(run.history())
-        while process.poll() is None and len(run.history()) <= had:
-            time.sleep(0.05)
-        os.kill(process.pid, number)
-        _, told = process.communicate(timeout=60)
-        assert process.returncode in (-number, 128 + number), told
-    last = told.strip().splitlines()[-1]
-    assert "error: stopped by SIGTERM in epoch" in last or "error: stopped by SIGTERM after epoch" in last
-    assert "Traceback" not in told
-    assert not run.lock.exists()
-    assert json.loads(run.log_file.read_text().splitlines()[-1])["epoch"] >= 2
