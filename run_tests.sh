@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Prepares .venv, then checks style (ruff; for the editor's page oxlint and oxfmt) and runs every test, one process a core.
-# Arguments go to pytest.
+# Prepares .venv, then checks style (ruff; for the editor's page oxlint and oxfmt), runs every test, one process a core,
+# and tries the promises of docs/reliability.md. Arguments go to pytest; with some, the promises are left out.
 set -euo pipefail
 source "$(dirname "$0")/scripts/setup_env.sh"
 
@@ -9,3 +9,4 @@ ruff format --check .
 oxlint src
 oxfmt --check 'src/**/*.js'
 python -m pytest --numprocesses auto --dist worksteal "$@"
+[ $# -gt 0 ] || python -m tests.reliability

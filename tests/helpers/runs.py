@@ -36,7 +36,7 @@ def untrained_run(folder, *args):
     run, data = Run.open(s), open_data(s)
     run.create(s, KeptImages.of(data.train, data.val, data.all_ids), classes=list(data.classes))
     torch.manual_seed(0)
-    save_checkpoint(run.best, {"model": build_model(s, len(data.classes)).state_dict(), "epoch": 1})
+    save_checkpoint(run.best, {"model": build_model(s, len(data.classes)).state_dict(), "epoch": 0})
     return run
 
 

@@ -3,10 +3,11 @@
 import json
 
 import pytest
-from helpers.runs import settings, untrained_run
+from helpers.runs import untrained_run
 
 from sigmoid_vit import UserError
 from sigmoid_vit.files import sealed, unsealed
+from sigmoid_vit.model.checkpoints import save_checkpoint
 
 
 def test_the_checksum_is_of_the_content():
@@ -23,7 +24,18 @@ def test_damage_is_known_before_training(tmp_path):
     run = untrained_run(tmp_path, "--epochs", "3")
     for epoch in (1, 2):
         run.log({"epoch": epoch, "loss": 1.0, "val_accuracy": 0.5})
-    run.log_file.write_bytes(run.log_file.read_bytes().replace(b"0.5", b"0.9", 1))
-    assert settings(tmp_path)
-    with pytest.raises(UserError, match=r"line 1 of .*log.jsonl is damaged"):
-        run.checkpoint_to_resume()
+    save_checkpoint(run.last, {"epoch": 2})
+    whole = run.log_file.read_bytes()
+    first, second = whole.splitlines(keepends=True)
+    for damaged, sentence in (
+        (whole.replace(b"0.5", b"0.9", 1), "line 1 of .*log.jsonl is damaged"),
+        (first, "has lines of 1 epochs, but .*last.pt is of 2"),
+        (b"", "has lines of 0 epochs, but .*last.pt is of 2"),
+        (second, "lacks lines or holds some twice"),
+    ):
+        run.log_file.write_bytes(damaged)
+        with pytest.raises(UserError, match=sentence):
+            run.checkpoint_to_resume()
+        assert run.log_file.read_bytes() == damaged
+    run.log_file.write_bytes(whole)
+    assert run.checkpoint_to_resume()["epoch"] == 2

@@ -3,14 +3,11 @@
 import getpass
 import json
 import os
-import platform
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 
 from sigmoid_vit.data import DataModule, load_data
@@ -20,8 +17,8 @@ from sigmoid_vit.files import claim, sealed, sha256, unsealed, write_atomically,
 from sigmoid_vit.model.checkpoints import load_checkpoint
 from sigmoid_vit.runs.kept_images import Changes, KeptImages
 from sigmoid_vit.runs.settings import Settings, settings_from_dict
+from sigmoid_vit.runs.versions import code_and_versions, differences
 
-PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy")
 FREE_ON_RESUME = {"resume", "wandb", "projects_name", "result_dir", "cache_gib", "workers", "dataset_path"}
 FREE_ON_RESUME |= {"runs_name", "checkpoint_minutes", "hung_minutes"}
 
@@ -65,7 +62,7 @@ class Run:
         """Write images.csv, then config.json: settings, versions, commit, and facts such as the classes."""
         if not self.config.exists():
             kept.write(self.images)
-            config = {"settings": settings.as_dict(), "commit": _commit(), "versions": _versions(), **facts}
+            config = {"settings": settings.as_dict(), **code_and_versions(), **facts}
             write_json(self.config, sealed({**config, "images_sha256": sha256(self.images)}))
 
     def settings(self) -> Settings:
@@ -78,12 +75,7 @@ class Run:
 
     def made_otherwise(self) -> str:
         """Which versions, and whether the code, differ from those it was made with; "" for none."""
-        facts, now = self.facts(), _versions()
-        changed = [
-            f"{k} {v}, now {now[k]}" for k, v in facts.get("versions", {}).items() if now.get(k, v) != v
-        ]
-        if facts.get("commit") != (commit := _commit()):
-            changed.append(f"commit {facts.get('commit')}, now {commit}")
+        changed = differences(self.facts())
         return f"{self.folder} was made with {'; '.join(changed)}" if changed else ""
 
     @property
@@ -174,10 +166,17 @@ class Run:
         """The epochs logged so far.
 
         Raises:
-            UserError: a line is damaged.
+            UserError: a line is damaged, or is missing although last.pt has its epoch.
         """
-        lines = self.log_file.read_bytes().splitlines() if self.log_file.exists() else []
-        epochs, always = [], bool(lines) and self._keeps_images
+        return self._epochs(self._lines())
+
+    def _lines(self) -> list[bytes]:
+        """Those of log.jsonl, with their ends."""
+        return self.log_file.read_bytes().splitlines(keepends=True) if self.log_file.exists() else []
+
+    def _epochs(self, lines: list[bytes]) -> list[dict]:
+        """What the lines say, which are of the epochs 1, 2, ... to that of last.pt or further."""
+        epochs, always, done = [], bool(lines) and self._keeps_images, 0
         for number, line in enumerate(lines, 1):
             try:
                 epochs.append(unsealed(json.loads(line), always))
@@ -185,6 +184,15 @@ class Run:
                 raise UserError(
                     f"line {number} of {self.log_file} is damaged ({error}); restore the file from a copy"
                 ) from error
+        if always and [line["epoch"] for line in epochs] != list(range(1, len(epochs) + 1)):
+            raise UserError(f"{self.log_file} lacks lines or holds some twice; restore the file from a copy")
+        with suppress(UserError):  # a damaged checkpoint is said where it is used
+            done = load_checkpoint(self.last)["epoch"]
+        if len(epochs) < done:
+            raise UserError(
+                f"{self.log_file} has lines of {len(epochs)} epochs, but {self.last} is of {done}; restore "
+                "the file from a copy"
+            )
         return epochs
 
     @property
@@ -229,11 +237,10 @@ class Run:
             UserError: neither can be used, but the run had got further.
         """
         checkpoint = self._last_or_previous()
-        if cut_log and self.log_file.exists():
-            lines = self.log_file.read_bytes().splitlines(keepends=True)
-            lines = lines[: checkpoint["epoch"] if checkpoint else 0]
+        if cut_log:
+            lines = self._lines()[: checkpoint["epoch"] if checkpoint else 0]
+            self._epochs(lines)  # a damaged line is known before training
             write_atomically(self.log_file, lambda file: file.writelines(lines))
-            self.history()  # a damaged line is known before training
         return checkpoint
 
     def _last_or_previous(self) -> dict | None:
@@ -295,22 +302,3 @@ def open_data(
     path, fraction = dataset_path or s.dataset_path, s.val_fraction
     cut = dict(val_fraction=fraction, seed=s.cut_seed, group_by=s.group_by, kept=kept)
     return load_data(s.dataset, path, skip_bad_images=s.skip_bad_images, **cut, **s.data_kwargs)
-
-
-def _versions() -> dict[str, str]:
-    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
-
-
-def _commit() -> str | None:
-    """The commit of the code, with "+changes" when the working tree differs; None outside git."""
-    here = Path(__file__).parent
-
-    def git(*args: str) -> str:
-        return subprocess.run(
-            ("git", *args), cwd=here, capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--", "..") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
