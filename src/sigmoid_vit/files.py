@@ -48,9 +48,14 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], None]) -> Non
 
 
 def write_json(path: str | Path, content: dict) -> None:
-    """Write a readable JSON file in one step."""
+    """Write a readable JSON file in one step; a path that is not UTF-8 is read again as it was."""
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    write_atomically(path, lambda file: file.write(text.encode()))
+    write_atomically(path, lambda file: file.write(text.encode(errors="backslashreplace")))
+
+
+def as_text(name: str | Path) -> str:
+    r"""A file's name as text, with bytes that are not UTF-8 (Shift-JIS, Latin-1) as \x88."""
+    return os.fsencode(name).decode(errors="backslashreplace")
 
 
 def sealed(content: dict) -> dict:

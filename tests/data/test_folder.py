@@ -1,14 +1,20 @@
 """The data set `folder`: what counts as an image of which class, and what is wrong with a folder."""
 
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from helpers.edits import an_edit
 from helpers.images import make_folder, save_image
+from helpers.runs import untrained_run
 from PIL import Image
 
+from sigmoid_vit.annotations.sources import open_source
 from sigmoid_vit.data import load_data
+from sigmoid_vit.edits.store import EditStore
 from sigmoid_vit.errors import UserError
 
 
@@ -32,6 +38,30 @@ def test_folder_lists_nested_and_hidden_files(tmp_path):
     assert data.train.labels.tolist() == [0, 0, 0, 1, 1]
     assert data.train.labels.dtype == np.int64
     assert len(data.train.prepare((8, 8))) == 5
+
+
+def test_names_that_are_not_utf_8(tmp_path):
+    """Of a zip from a Japanese Windows: usable everywhere, with text in place of the bytes."""
+    folder, masks = (Path(os.fsdecode(str(tmp_path / part).encode() + b"_\x88")) for part in "im")
+    (folder / "train").mkdir(parents=True)
+    make_folder(tmp_path / "made", {"a": 12, "b": 12})
+    for label, name in (("a", "a"), ("b", os.fsdecode("異常".encode("cp932")))):
+        (tmp_path / "made/train" / label / "00.png").rename(tmp_path / f"made/train/{label}" / f"{name}.png")
+        (tmp_path / "made/train" / label).rename(folder / "train" / name)
+    shutil.copytree(folder, masks)
+    for path in masks.rglob("*.png"):
+        Image.new("L", (12, 10), 255).save(path)
+    few = ["--pretrained", "false", "--img_size", "32", "--model_kwargs", "patch_size=8", "depth=1"]
+    run = untrained_run(tmp_path, "--dataset", "folder", "--dataset_path", str(folder), *few)
+    data = run.open_data()
+    assert data.root == folder
+    assert run.classes == data.classes == ["a", "\\x88\u064f\\xed"]  # two of the bytes are UTF-8 by chance
+    assert "train/\\x88\u064f\\xed/\\x88\u064f\\xed.png" in data.all_ids
+    with EditStore(tmp_path / "edits.sqlite") as edits:
+        edits.save_many(an_edit(image_id) for image_id in data.all_ids)
+        assert edits.current_all().keys() == set(data.all_ids)
+    source = open_source("masks", [str(masks)], data, data.train)
+    assert all(source.read(i) is not None for i in range(len(data.train)))
 
 
 def test_masks_beside_the_images_are_no_images(tmp_path, capsys):

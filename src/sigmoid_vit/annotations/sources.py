@@ -15,6 +15,7 @@ from sigmoid_vit.data import BadImage, DataModule, Part, known_ids
 from sigmoid_vit.data.cub import Cub2011
 from sigmoid_vit.data.images import open_image, upright_size
 from sigmoid_vit.errors import UserError
+from sigmoid_vit.files import as_text
 
 SOURCES = ("masks", "cub200", "cub200_2011", "gaze", "gaze_maps", "ink")
 GREY = 32  # of 255, the largest difference between the colours of a pixel that still counts as grey
@@ -173,7 +174,7 @@ def _files(folder: Path | None) -> dict[str, list[Path]]:
     for where, _, names in os.walk(folder, followlinks=True):
         for path in map(Path(where).joinpath, sorted(names)):
             if path.suffix.lower() in IMG_EXTENSIONS and not path.name.startswith("."):
-                files[path.relative_to(folder).with_suffix("").as_posix()].append(path)
+                files[as_text(path.relative_to(folder).with_suffix(""))].append(path)
     for found in files.values():
         found.sort(key=lambda path: path.suffix.lower() != ".png")
     return dict(sorted(files.items()))

@@ -164,7 +164,7 @@ def _chosen_units(by_class: list[tuple[np.ndarray, np.ndarray]], fraction: float
     """Of each class (names of its images or groups, and how many images each has) the first `fraction`."""
 
     def place(unit: str) -> bytes:
-        return hashlib.sha256(f"{seed}/{unit}".encode(errors="surrogatepass")).digest()
+        return hashlib.sha256(f"{seed}/{unit}".encode()).digest()
 
     chosen: set[str] = set()
     for names, counts in by_class:

@@ -12,6 +12,7 @@ from sigmoid_vit.data.dataset import DataModule, check_same_classes
 from sigmoid_vit.data.images import BadImage, listed, open_image
 from sigmoid_vit.data.parts import Part
 from sigmoid_vit.errors import UserError
+from sigmoid_vit.files import as_text
 
 LEFT_BEHIND = ("thumbs.db", "desktop.ini", "__macosx")  # by file managers, besides all hidden names
 
@@ -66,7 +67,8 @@ class ImageFolder(DataModule):
             raise UserError(f"class folders without images, fill or remove them: {listed(empty)}")
         paths = [path for class_name in classes for path in files[class_name]]
         labels = np.repeat(np.arange(len(classes)), [len(files[class_name]) for class_name in classes])
-        return Part([path.relative_to(self.root).as_posix() for path in paths], labels, classes, paths)
+        ids = [as_text(path.relative_to(self.root)) for path in paths]
+        return Part(ids, labels, [as_text(name) for name in classes], paths)
 
 
 def _no_train(path: Path) -> str:

@@ -15,6 +15,7 @@ from torchvision.transforms.v2 import functional as F
 from tqdm import tqdm
 
 from sigmoid_vit.errors import UserError
+from sigmoid_vit.files import as_text
 
 MAX_PIXELS = 89_478_485  # width x height above which a file counts as oversized (PIL warns from here on)
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")  # of the content, whatever the name says
@@ -24,7 +25,7 @@ class BadImage(UserError):
     """An image file that cannot be used. The message is `<path>: <reason>`."""
 
     def __init__(self, path: Path, reason: str):
-        super().__init__(f"{path}: {reason}")
+        super().__init__(f"{as_text(path)}: {reason}")
         self.path, self.reason = path, reason
 
 

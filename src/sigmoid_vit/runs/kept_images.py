@@ -16,7 +16,6 @@ from sigmoid_vit.errors import UserError
 from sigmoid_vit.files import write_atomically
 
 COLUMNS = ("part", "id", "class", "sha256")
-ANY_NAME = "surrogatepass"  # file names need not be text
 UNUSED = "unused"  # in place of a part: images that cannot be read, or that Step 1 did not have
 COMPARED = 2000  # images of a part whose content is compared, evenly spaced where there are more
 
@@ -49,7 +48,7 @@ class KeptImages:
             UserError: it is damaged.
         """
         try:
-            rows = list(csv.reader(io.StringIO(path.read_bytes().decode(errors=ANY_NAME), newline="")))
+            rows = list(csv.reader(io.StringIO(path.read_bytes().decode(), newline="")))
             if tuple(rows[0]) != COLUMNS or any(len(row) != len(COLUMNS) for row in rows):
                 raise ValueError("a line is not of the form " + ",".join(COLUMNS))
         except (ValueError, IndexError, csv.Error) as error:
@@ -85,7 +84,7 @@ class KeptImages:
         lines.writerow(COLUMNS)
         for part, ids in self.parts.items():
             lines.writerows((part, i, self.class_of.get(i, ""), self.sha256.get(i, "")) for i in ids)
-        write_atomically(path, lambda file: file.write(text.getvalue().encode(errors=ANY_NAME)))
+        write_atomically(path, lambda file: file.write(text.getvalue().encode()))
 
 
 @dataclass
