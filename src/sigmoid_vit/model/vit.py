@@ -1,5 +1,6 @@
 """A timm Vision Transformer, its weights, arguments and outputs unchanged, whose attention can be edited."""
 
+import copy
 from collections.abc import Sequence
 from functools import partial
 
@@ -10,6 +11,8 @@ from timm.models import VisionTransformer, checkpoint
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
+from torch.fx import Proxy
+from torch.nn.modules.module import _has_any_global_hook
 
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.model.attention import AttentionRequest, SigmoidAttention
@@ -61,6 +64,8 @@ class SigmoidViT(VisionTransformer):
         self, x: Tensor, attn_mask: Tensor | None = None, is_causal=False, edit: AttentionEdit | None = None
     ) -> Tensor:
         """Images x [B, 3, H, W] to class logits [B, num_classes], with `edit` in force if one is given."""
+        if isinstance(x, Proxy) or (edit is None and self._is_observed()):
+            return super().forward(x, attn_mask, is_causal)
         if attn_mask is None and not is_causal:
             return self.forward_head(self._forward_tokens(x, edit)[0])
         if edit is not None:
@@ -149,9 +154,33 @@ class SigmoidViT(VisionTransformer):
         block = self.blocks[-1]
         if self.global_pool != "token" or self.attn_pool is not None or type(block) is not Block:
             return None
+        if self._is_observed():
+            return None
         if self.training and any(m.p > 0 for m in block.modules() if isinstance(m, nn.Dropout)):
             return None  # keeps timm's stream of random numbers
         return 2 if isinstance(self, VisionTransformerDistilled) else 1
+
+    def _is_observed(self) -> bool:
+        """Whether a hook, or a `forward` put in place of a module's own, would see that the last block
+        computes the rows of the head alone."""
+        return _has_any_global_hook() or any(
+            module._forward_hooks
+            or module._forward_pre_hooks
+            or module._backward_hooks
+            or module._backward_pre_hooks
+            or "forward" in vars(module)
+            for module in (self.blocks, *self.blocks[-1].modules(), self.norm)
+        )
+
+    def __prepare_scriptable__(self) -> VisionTransformer:
+        """What `torch.jit.script` compiles: timm's own model, with these weights and without edits."""
+        own = {id(tensor): tensor for tensor in (*self.parameters(), *self.buffers())}
+        model = copy.deepcopy(self, own)
+        model.__class__ = next(c for c in type(self).__mro__ if not issubclass(c, SigmoidViT))
+        for block in model.blocks:
+            if type(block.attn) is SigmoidAttention:
+                block.attn.__class__ = Attention
+        return model
 
     def _check_class_token(self, queries: str) -> None:
         if queries == "cls" and not self.has_class_token:
