@@ -15,6 +15,7 @@ import torch
 from helpers.runs import curve
 
 from sigmoid_vit.errors import UserError
+from sigmoid_vit.files import write_json
 from sigmoid_vit.model import checkpoints
 from sigmoid_vit.runs.folder import Run
 from sigmoid_vit.training.interruption import Interruption, Stopped
@@ -219,6 +220,7 @@ class KilledWhileSaving(Row):
 
     def attempt(self, number, folder, random, protected):
         run, written = Run(folder), FORK.Value("i", 0)
+        write_json(run.config, {})
 
         def keep_saving():
             save = (
@@ -226,6 +228,7 @@ class KilledWhileSaving(Row):
             )
             for epoch in range(1, 1000):
                 state = {"model": {"w": torch.full((1_000_000,), float(epoch))}, "epoch": epoch}
+                run.log({"epoch": epoch})  # as training does, before the checkpoint
                 save(run.last, state, previous=run.previous)
                 written.value = epoch
 
