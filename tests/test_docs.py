@@ -13,7 +13,7 @@ from sigmoid_vit.runs.settings import Settings
 ROOT = Path(__file__).parents[1]
 README, JAPANESE = ROOT / "README.md", ROOT / "README.ja.md"
 PAGES = [README, JAPANESE, *sorted((ROOT / "docs").glob("*.md"))]
-SCRIPT = re.compile(r"(?:src/\w+|scripts/settings_page|local_model_test)\.py|\brun_\w+\.sh")
+SCRIPT = re.compile(r"(?:src/\w+|scripts/(?:settings|models)_page|local_model_test)\.py|\brun_\w+\.sh")
 OPTION = re.compile(r"(?<![\w-])--([a-z]\w+)")
 NAME = re.compile(r"(?<![\w${])([A-Z][A-Z_]+)=")
 OF_SHELL = {"SEEDS", "WANDB_KEY", "WANDB_MODE", "IS_DATAPARALLEL", "LAUNCH_ARGS", "OPTIONS", "S"}
@@ -111,12 +111,12 @@ def test_settings_in_commands_exist(page):
         assert set(NAME.findall(line)) <= known, f"{page.name}: {line}"
 
 
-def test_settings_page_is_what_the_code_says():
-    path = ROOT / "scripts/settings_page.py"
-    spec = importlib.util.spec_from_file_location("settings_page", path)
+@pytest.mark.parametrize("name", ["settings_page", "models_page"])
+def test_a_written_page_is_what_the_code_says(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"scripts/{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert read(module.PAGE) == module.page(), "run: python3 scripts/settings_page.py"
+    assert read(module.PAGE) == module.page(), f"run: python3 scripts/{name}.py"
 
 
 def test_table_of_contents_names_every_page():

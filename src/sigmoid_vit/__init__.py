@@ -9,7 +9,7 @@ from sigmoid_vit.errors import UserError  # noqa: E402
 from sigmoid_vit.model.attention import SigmoidAttention  # noqa: E402
 from sigmoid_vit.model.decision import decision_map  # noqa: E402
 from sigmoid_vit.model.edit import AttentionEdit  # noqa: E402
-from sigmoid_vit.model.vit import create_model  # noqa: E402
+from sigmoid_vit.model.families import create_model  # noqa: E402
 
 __all__ = ["AttentionEdit", "SigmoidAttention", "UserError", "create_model", "decision_map"]
 __version__ = "0.1.0"

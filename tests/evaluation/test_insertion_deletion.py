@@ -1,6 +1,5 @@
 """Insertion and deletion: on paper, of large grids, and from a blurred image."""
 
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ from sigmoid_vit.runs.network import Network
 class ReadsOneCell:
     """Says class 1 with probability 0.8 when the lower left cell of 2 x 2 is there, else with 0.2."""
 
-    patch_embed = SimpleNamespace(patch_size=(2, 3))
+    cell_size = (2, 3)
 
     def __call__(self, images):
         there = images[:, 0, 2:4, :3].abs().amin((1, 2)) > 0

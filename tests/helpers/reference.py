@@ -1,5 +1,9 @@
 """The method written out plainly, N x N tensors and all: what every fast path must equal."""
 
+from contextlib import ExitStack
+from math import prod
+from unittest.mock import patch
+
 import timm
 import torch
 
@@ -27,53 +31,59 @@ def stock(model, name="vit_tiny_patch16_224", **kwargs):
 
 
 def materialised(model, images, edit=None):
-    """Class logits, and per layer attention logits before the edit and softmax rows, both [B, H, N, N]."""
-    twin = model.__class__.__mro__[1]  # timm's own class: the plain forward, every row of every block
-    logits, rows = {}, {}
-    depth, prefix = len(model.blocks), model.num_prefix_tokens
-    layers = range(depth)
+    """Class logits, and per layer attention logits before the edit and softmax rows, both [B, H, N, N].
+
+    timm's own forward pass with its attention computed by hand: each softmax is met, in the order of the
+    layers, with the logits of the edit put in place one by one. A mean over patches is a weighted one.
+    """
+    twin = next(c for c in type(model).__mro__ if c.__module__.startswith("timm."))
+    depth, patches = model.depth, prod(model.grid(images.shape[-2:]))
+    logits, rows, everywhere = {}, {}, False
+    layers = list(range(depth))
     if edit is not None:
         spec = edit.layers
         layers = layers if spec == "all" else [depth - 1] if spec == "last" else [i % depth for i in spec]
+        everywhere = len(layers) == depth and (edit.heads, edit.queries, edit.value.ndim) == (None, "all", 3)
 
-    def attend(attn, i, x):
-        B, N, _ = x.shape
-        q, k, v = (
-            t.reshape(B, N, attn.num_heads, attn.head_dim).transpose(1, 2) for t in attn.qkv(x).chunk(3, -1)
-        )
-        q, k = attn.q_norm(q), attn.k_norm(k)
-        logits[i] = a = (
-            (q.float() if q.dtype != torch.float64 else q)
-            @ k.to(torch.promote_types(k.dtype, torch.float32)).transpose(-2, -1)
-            * attn.head_dim**-0.5
-        )
-        if edit is not None and i in layers:
+    def softmax(a, dim=-1):
+        i, before = len(logits), a
+        if edit is not None and (i in layers or (i >= depth and everywhere)):
             a = a.clone()
-            for b in range(B):
-                for h in range(attn.num_heads):
+            for b in range(a.shape[0]):
+                for h in range(a.shape[1]):
                     if edit.heads is not None and h not in edit.heads:
                         continue
-                    value, edited = edit.value[b], edit.edited[b]
-                    if value.ndim == 3:
-                        value, edited = value[h], edited[h]
-                    for j in edited.flatten().nonzero().flatten().tolist():
-                        p = value.flatten()[j].to(a.dtype).clamp(1e-6, 1 - 1e-6)
+                    for j, logit in edited_logits(edit, b, h, a.dtype):
                         row = slice(0, 1) if edit.queries == "cls" else slice(None)
-                        a[b, h, row, prefix + j] = torch.log(p) - torch.log1p(-p)
-        rows[i] = a.softmax(-1)
-        out = (rows[i].to(v.dtype) @ v).transpose(1, 2).reshape(B, N, -1)
-        return attn.proj(attn.norm(out))
+                        a[b, h, row, a.shape[-1] - patches + j] = logit
+        logits[i], rows[i] = before, torch.softmax(a, dim)
+        return rows[i]
 
-    originals = [block.attn.forward for block in model.blocks]
-    try:
-        for i, block in enumerate(model.blocks):
-            block.attn.forward = lambda x, i=i, attn=block.attn, **_: attend(attn, i, x)
-        class_logits = model.forward_head(twin.forward_features(model, images))
-    finally:
-        for block, forward in zip(model.blocks, originals, strict=True):
-            del block.attn.forward
-            assert block.attn.forward == forward
-    return class_logits, logits, rows
+    by_hand = [module for module in model.modules() if getattr(module, "fused_attn", False)]
+    with ExitStack() as changes:
+        for module in by_hand:
+            changes.enter_context(patch.object(module, "fused_attn", False))
+        changes.enter_context(patch.object(torch.Tensor, "softmax", softmax))
+        x = twin.forward_features(model, images)
+        if everywhere and model.global_pool == "avg":
+            x = x.flatten(1, -2).clone()
+            for b in range(len(x)):
+                weights = torch.ones(patches, dtype=x.dtype)
+                for j, logit in edited_logits(edit, b, 0, x.dtype):
+                    weights[j] = logit.exp()
+                x[b, -patches:] = (weights[:, None] * x[b, -patches:]).sum(0) / weights.sum()
+        class_logits = twin.forward_head(model, x)
+    return class_logits, {i: logits[i] for i in range(depth)}, {i: rows[i] for i in range(depth)}
+
+
+def edited_logits(edit, b, h, dtype):
+    """Of image b and head h: the edited patches, with the logit that each gets."""
+    value, edited = edit.value[b], edit.edited[b]
+    if value.ndim == 3:
+        value, edited = value[h], edited[h]
+    for j in edited.flatten().nonzero().flatten().tolist():
+        p = value.flatten()[j].to(dtype).clamp(1e-6, 1 - 1e-6)
+        yield j, torch.log(p) - torch.log1p(-p)
 
 
 def random_edit(batch=2, grid=(4, 4), per_head=None, seed=0, share=0.4, **scope):

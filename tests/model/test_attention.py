@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sigmoid_vit import AttentionEdit, SigmoidAttention
-from sigmoid_vit.model.attention import AttentionRequest
+from sigmoid_vit.model.attention import AttentionRequest, RequestedAttention
 
 
 @settings(max_examples=40, deadline=None)
@@ -27,12 +27,14 @@ def test_always_finite(value, share, scale, dtype, queries, autocast, seed):
     attn = attn if autocast else attn.to(dtype)
     x = torch.randn(1, 10, 16, dtype=torch.float32 if autocast else dtype, requires_grad=True)
     edit = AttentionEdit(torch.full((1, 3, 3), value), torch.rand(1, 3, 3) < share, queries=queries)
-    request = AttentionRequest(edit.over_keys(1, (3, 3), 2, 1, x.device), record=slice(None))
-    with torch.autocast("cpu", dtype if dtype != torch.float32 else torch.bfloat16, enabled=autocast):
-        out = attn(x, attn_mask=request)
+    request = AttentionRequest(edit.over_patches(1, (3, 3), 2, x.device), record=slice(None))
+    low = torch.autocast("cpu", dtype if dtype != torch.float32 else torch.bfloat16, enabled=autocast)
+    with low, RequestedAttention(request):
+        out = attn(x)
+    logits = request.found[0]
     out.float().square().mean().backward()
     if scale == 5e3 and dtype == torch.float32:
-        assert request.logits.abs().max() > 1e4
-    assert request.logits.dtype == torch.float32
-    for t in (out, request.logits, x.grad, attn.qkv.weight.grad, attn.proj.weight.grad):
+        assert logits.abs().max() > 1e4
+    assert logits.dtype == torch.float32
+    for t in (out, logits, x.grad, attn.qkv.weight.grad, attn.proj.weight.grad):
         assert torch.isfinite(t).all()

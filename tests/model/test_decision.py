@@ -56,14 +56,14 @@ def test_the_estimate_is_exact_where_it_erases_and_the_gradient_elsewhere(kwargs
     found = decision_map(model, images, 1, exact=False)
     erased = found == exact
     assert erased.flatten(1).sum(1).tolist() == [3, 3]
-    slope = decision._gradient(model, model.embed(images), (torch.tensor([1, 1]), None)).unflatten(1, (4, 4))
+    slope = decision._gradient(model, model.embed(images), (torch.tensor([1, 1]), None), (4, 4))
+    slope = slope.unflatten(1, (4, 4))
     assert torch.equal(found[~erased], slope[~erased])
 
 
 def test_the_gradient_is_the_effect_of_a_slightly_smaller_weight():
     model, images = tiny_model().double(), torch.randn(2, 3, 32, 32).double()
-    tokens, question = model.embed(images), (torch.tensor([1, 1]), None)
-    found = decision._gradient(model, tokens, question)
+    found = decision._gradient(model, model.embed(images), (torch.tensor([1, 1]), None), (4, 4))
     step, bias = 1e-4, torch.zeros(2, 1, 1, 17).double()
     bias[..., 1 + 5] = -step
     with torch.no_grad():

@@ -8,7 +8,6 @@ from sigmoid_vit import UserError
 from sigmoid_vit.model.readout import (
     attention_maps,
     on_grid,
-    patch_grid,
     query_name,
     query_rows,
     rollout,
@@ -119,8 +118,8 @@ def test_rollout_on_paper_and_against_the_plain_product():
 def test_the_grid_follows_the_images_where_the_network_does():
     model = tiny_model(dynamic_img_size=True)
     images = torch.randn(1, 3, 48, 40)
-    assert patch_grid(model, images) == (6, 5)
-    assert patch_grid(tiny_model(img_size=(32, 48)), torch.randn(1, 3, 32, 48)) == (4, 6)
+    assert model.grid((48, 40)) == (6, 5)
+    assert tiny_model(img_size=(32, 48)).grid((32, 48)) == (4, 6)
     _, maps = attention_maps(model, images)
     assert maps.softmax.shape == (1, LAYERS, 6, 5)
     _, _, attention = materialised(model, images)

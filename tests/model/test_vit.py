@@ -19,7 +19,8 @@ MODELS = {
     "deit_tiny_distilled_patch16_224": dict(SMALL),
     "vit_small_patch16_224.dino": dict(SMALL),
     "vit_small_patch14_reg4_dinov2": dict(SMALL, img_size=70),
-    "vit_medium_patch16_rope_reg1_gap_256": None,  # not a VisionTransformer: refused
+    "vit_small_r26_s32_224": None,  # a convolutional stem mixes patches: refused
+    "vitamin_small_224": None,  # so does this one
     "vit_small_patch16_18x2_224": None,  # parallel blocks: refused
     "vit_dpwee_patch16_reg1_gap_256": None,  # differential attention: refused
     "resnet18": None,

@@ -11,7 +11,7 @@ from helpers.reference import TINY, stock, tiny_model
 from torch.nn.functional import cross_entropy
 
 from sigmoid_vit import AttentionEdit
-from sigmoid_vit.model.attention import SigmoidAttention
+from sigmoid_vit.model import attention
 
 from .harness import Row
 
@@ -37,7 +37,7 @@ class Numerics(Row):
         self.qkv = [block.attn.qkv.weight.detach().clone() for block in self.model.blocks]
 
     def without(self):
-        return patch.object(SigmoidAttention, "_attend", _there_and_back)
+        return patch.object(attention, "attend", _there_and_back)
 
     def attempt(self, number, folder, random, protected):
         dtype, scale = DTYPES[number % 3], 10 ** random.uniform(-2, 2)
@@ -67,17 +67,14 @@ class Numerics(Row):
         return ""
 
 
-def _there_and_back(self, q, k, v, edit):
+def _there_and_back(request, q, k, v, *_, **__):
     """The method as it reads: logits -> sigmoid -> edit -> logit -> softmax, in the network's precision."""
-    attention = ((q * self.scale) @ k.transpose(-2, -1)).sigmoid()
-    if edit is not None:
-        rows = slice(0, 1) if edit.queries == "cls" else slice(None)
-        attention = attention.clone()
-        value = edit.logit.sigmoid().to(attention.dtype).unsqueeze(-2)
-        attention[:, :, rows] = torch.where(edit.edited.unsqueeze(-2), value, attention[:, :, rows])
-    else:
-        return torch.nn.functional.scaled_dot_product_attention(q, k, v)
-    return attention.logit().softmax(-1).to(v.dtype) @ v
+    shares = ((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).sigmoid()
+    edited, logit = request.edit.over(k.shape[-2])
+    rows = slice(0, 1) if request.edit.queries == "cls" else slice(None)
+    value = logit.sigmoid().to(shares.dtype).unsqueeze(-2)
+    shares[:, :, rows] = torch.where(edited.unsqueeze(-2), value, shares[:, :, rows])
+    return shares.logit().softmax(-1).to(v.dtype) @ v
 
 
 class KeyOfWandb(Row):

@@ -13,6 +13,7 @@ from sigmoid_vit.errors import UserError
 from sigmoid_vit.model.decision import decision_map, effect_of_erasing
 from sigmoid_vit.model.edit import AttentionEdit, LayerEdit, resolve_indices
 from sigmoid_vit.model.readout import on_grid, query_rows, rollout, sigmoid_map, softmax_attention
+from sigmoid_vit.model.vit import Beside
 from sigmoid_vit.runs.network import Network
 
 KEPT = 4  # images whose tokens stay in memory: the present one and those a person goes back to
@@ -26,6 +27,7 @@ class UneditedPass:
 
     image: Tensor  # the network's input, [1, 3, H, W]
     tokens: list[Tensor]  # in front of every block, [1, N, C]
+    beside: Beside  # what each block is given beside them
     probabilities: Tensor  # [K], on the CPU
 
 
@@ -47,11 +49,11 @@ class Predictor:
 
     @property
     def num_layers(self) -> int:
-        return len(self.model.blocks)
+        return self.model.depth
 
     @property
     def num_heads(self) -> int:
-        return self.model.blocks[0].attn.num_heads
+        return self.model.num_heads
 
     def unedited(self, i: int) -> Tensor:
         """Probabilities [K] of image i without an edit."""
@@ -120,8 +122,9 @@ class Predictor:
     def _pass(self, i: int) -> UneditedPass:
         if i not in self._passes:
             image = self._input(self.read(i)[None])
-            probabilities, tokens = self._from_block(0, self.model.embed(image))
-            self._passes[i] = UneditedPass(image, tokens, probabilities)
+            x, beside = self.model.embed(image)
+            probabilities, tokens = self._from_block(0, x, beside)
+            self._passes[i] = UneditedPass(image, tokens, beside, probabilities)
         self._passes.move_to_end(i)
         while len(self._passes) > KEPT:
             self._passes.popitem(last=False)
@@ -132,21 +135,28 @@ class Predictor:
         layers, layer_edit = self.model.layer_edit(image.image, edit)
         if not (layers and layer_edit.edited.any()):
             return image.probabilities
-        return self._from_block(layers[0], image.tokens[layers[0]], layers, layer_edit)[0]
+        x, beside = image.tokens[layers[0]], image.beside
+        return self._from_block(layers[0], x, beside, layers, layer_edit)[0]
 
     def _from_block(
-        self, first: int, x: Tensor, edited_layers: list[int] = (), edit: LayerEdit | None = None
+        self,
+        first: int,
+        x: Tensor,
+        beside: Beside,
+        edited_layers: list[int] = (),
+        edit: LayerEdit | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
         """Probabilities [K] from the tokens x [1, N, C] in front of block `first`, and all tokens met."""
         tokens, model = [], self.model
         for i in range(first, self.num_layers):
             tokens.append(x)
-            x, _ = model.forward_block(i, x, edit if i in edited_layers else None)
-        return model.forward_head(model.norm(x)).softmax(-1)[0].cpu(), tokens
+            x, _ = model.forward_block(i, x, beside, edit if i in edited_layers else None)
+        return model.classify(x, edit).softmax(-1)[0].cpu(), tokens
 
     def _logits(self, i: int, layer: int, rows: slice) -> Tensor:
         """Attention logits [1, H, Q, N] of a layer."""
-        return self.model.forward_block(layer, self._pass(i).tokens[layer], record=rows)[1]
+        image = self._pass(i)
+        return self.model.forward_block(layer, image.tokens[layer], image.beside, record=rows)[1]
 
     def _attention(self, i: int, layer: int, head: int | None, query: int | str) -> Tensor:
         resolve_indices([layer], self.num_layers, "layer")

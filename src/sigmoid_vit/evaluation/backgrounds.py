@@ -48,7 +48,7 @@ def background_test(predictions: Predictions, marked: MarkedCells, batch_size: i
         inputs = network.inputs(part, positions[chosen].tolist())
         donors = network.inputs(part, positions[others[chosen]].tolist())
         own, theirs = (cells.to(inputs.device) for cells in (objects[chosen], objects[others[chosen]]))
-        size, empty = network.model.patch_embed.patch_size, torch.zeros_like(inputs)
+        size, empty = network.model.cell_size, torch.zeros_like(inputs)
         backgrounds = {"hidden": empty, "exchanged": cells_of(donors, empty, ~theirs, size)}
         for name, background in backgrounds.items():
             logits = network.model(cells_of(inputs, background, own, size))

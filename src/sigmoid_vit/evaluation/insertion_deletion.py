@@ -10,7 +10,7 @@ from torchvision.transforms.functional import gaussian_blur
 
 from sigmoid_vit.data import Prepared
 from sigmoid_vit.model.readout import attention_maps
-from sigmoid_vit.model.vit import SigmoidViT
+from sigmoid_vit.model.vit import EditableViT
 from sigmoid_vit.runs.network import Network
 
 FIRST_POINTS = 11  # of a curve, evenly spread over its cells
@@ -76,7 +76,7 @@ def points_computed(cells: int) -> int:
 
 
 def probability_curve(
-    model: SigmoidViT, before: Tensor, after: Tensor, maps: Tensor, classes: Tensor
+    model: EditableViT, before: Tensor, after: Tensor, maps: Tensor, classes: Tensor
 ) -> Tensor:
     """Probability of the given classes while one cell after the other changes: float32 [B, gh * gw + 1].
 
@@ -95,7 +95,7 @@ def probability_curve(
     def probability(counts: np.ndarray) -> np.ndarray:
         """With `counts`, int [B], of the cells changed."""
         changed = rank < torch.from_numpy(counts).to(rank.device)[:, None, None]
-        images = cells_of(after, before, changed, model.patch_embed.patch_size)
+        images = cells_of(after, before, changed, model.cell_size)
         return model(images).float().softmax(1).gather(1, classes[:, None]).squeeze(1).cpu().numpy()
 
     curves = np.full((len(before), cells + 1), np.nan, np.float32)

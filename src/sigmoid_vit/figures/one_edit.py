@@ -12,7 +12,7 @@ from sigmoid_vit.figures.attention_maps import attention_map, strongest_cell
 from sigmoid_vit.figures.style import NAME, Picture, headed, short, style
 from sigmoid_vit.model.edit import AttentionEdit, resolve_indices
 from sigmoid_vit.model.readout import query_name, sigmoid_attention
-from sigmoid_vit.model.vit import SigmoidViT
+from sigmoid_vit.model.vit import EditableViT
 from sigmoid_vit.runs.network import Predictions
 
 CLASSES_SHOWN = 5  # with and without an edit
@@ -48,7 +48,7 @@ def edit_effect(
     in_force = edit.edited[0] & _reaches(edit, model, layer, query)
     under = torch.where(in_force, edit.value[0].float(), under)
     at = None if query is None else divmod(query, network.grid[1])
-    (seen,) = resolve_indices(layer, len(model.blocks), "layer")
+    (seen,) = resolve_indices(layer, model.depth, "layer")
     whose = query_name(model) if at is None else f"patch at row {at[0]}, column {at[1]}"
     about = {
         "image": predictions.part.part.ids[i],
@@ -83,7 +83,7 @@ def _most_probable(p: Tensor, label: int) -> list[int]:
     return order if label in order else [*order[:-1], label]
 
 
-def _edit_text(edit: AttentionEdit, model: SigmoidViT) -> str:
+def _edit_text(edit: AttentionEdit, model: EditableViT) -> str:
     """Which cells of its one image an edit of all heads sets to what, and where it is in force."""
     cells = torch.nonzero(edit.edited[0])
     if not len(cells):
@@ -93,8 +93,8 @@ def _edit_text(edit: AttentionEdit, model: SigmoidViT) -> str:
     if len(cells) < (bottom - top + 1) * (right - left + 1):
         where = f"{len(cells)} cells within {where}"
     low, high = (f"{value:.3g}" for value in edit.value[0][edit.edited[0]].aminmax())
-    layers = resolve_indices(edit.layers, len(model.blocks), "layer")
-    some = "all layers" if len(layers) == len(model.blocks) else f"layer {', '.join(map(str, layers))}"
+    layers = resolve_indices(edit.layers, model.depth, "layer")
+    some = "all layers" if len(layers) == model.depth else f"layer {', '.join(map(str, layers))}"
     rows = "all query rows" if edit.queries == "all" else "the class token's row"
     return f"{where} set to {low if low == high else f'{low} to {high}'} in {some}, {rows}"
 
@@ -111,9 +111,9 @@ def erased(predictions: Predictions, i: int) -> AttentionEdit:
     return AttentionEdit(value, edited)
 
 
-def _reaches(edit: AttentionEdit, model: SigmoidViT, layer: str | int, query: int | None) -> bool:
+def _reaches(edit: AttentionEdit, model: EditableViT, layer: str | int, query: int | None) -> bool:
     """Whether an edit of all heads changes the attention of this query in this layer."""
-    L = len(model.blocks)
+    L = model.depth
     in_layer = set(resolve_indices(layer, L, "layer")) <= set(resolve_indices(edit.layers, L, "layer"))
     return in_layer and (edit.queries == "all" or query is None)
 

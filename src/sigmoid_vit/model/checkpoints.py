@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,8 +11,7 @@ from pathlib import Path
 import timm
 import torch
 from timm.models import VisionTransformer, clean_state_dict
-from timm.models.vision_transformer import checkpoint_filter_fn
-from torch import Tensor
+from torch import Tensor, nn
 
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.files import write_atomically
@@ -73,7 +73,7 @@ def load_checkpoint(path: str | Path) -> dict:
     return checkpoint
 
 
-def load_into(model: VisionTransformer, path: str | Path, new_head: bool = True) -> LoadReport:
+def load_into(model: nn.Module, path: str | Path, new_head: bool = True) -> LoadReport:
     """Load pretrained weights, or the "model" entry of a run's checkpoint, into `model`.
 
     Exactly the classifier head (`model.pretrained_cfg["classifier"]`) may be missing or of another size; it
@@ -103,10 +103,13 @@ def load_into(model: VisionTransformer, path: str | Path, new_head: bool = True)
     return LoadReport(len(fitted), head_new, resampled)
 
 
-def to_timm_layout(state: State, model: VisionTransformer, path: str | Path) -> State:
+def to_timm_layout(state: State, model: nn.Module, path: str | Path) -> State:
     """timm's own conversion of published layouts, with position and patch embedding on the model's grid."""
+    family = next(sys.modules[c.__module__] for c in type(model).__mro__ if c.__module__.startswith("timm."))
+    convert = getattr(family, "checkpoint_filter_fn", None) or family.checkpoint_filter_fn_classifier
+    kwargs = {"adapt_layer_scale": True} if isinstance(model, VisionTransformer) else {}
     with explained(f"{path} does not fit the model", "check the file and the model's name"):
-        return checkpoint_filter_fn(state, model, adapt_layer_scale=True)
+        return convert(state, model, **kwargs)
 
 
 def require_fit(state: State, own: State, path: str | Path) -> None:

@@ -6,18 +6,19 @@ Attention shows which tokens are mixed, not what the class logits come from. Era
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.model.edit import AttentionEdit, LayerEdit
-from sigmoid_vit.model.readout import attention_maps, patch_grid
-from sigmoid_vit.model.vit import SigmoidViT
+from sigmoid_vit.model.readout import attention_maps
+from sigmoid_vit.model.vit import Beside, EditableViT
 
 PASSES = 64  # passes with one cell erased that are computed at a time
 REFINED = 16  # cells of an image that the estimate erases
 
 
 def decision_map(
-    model: SigmoidViT,
+    model: EditableViT,
     images: Tensor,
     target: int | Tensor | None = None,
     against: int | Tensor | None = None,
@@ -40,41 +41,42 @@ def decision_map(
     Raises:
         UserError: a class that the network does not have.
     """
-    grid = patch_grid(model, images)
+    grid = model.grid(images.shape[-2:])
     if exact or grid[0] * grid[1] <= REFINED:
         everything = torch.ones(len(images), *grid, dtype=torch.bool)
         return effect_of_erasing(model, images, everything, target, against)
-    tokens, question = _question(model, images, target, against)
-    effect = _gradient(model, tokens, question)
+    start, question = _question(model, images, target, against)
+    effect = _gradient(model, start, question, grid)
     first = _first_cells(model, images, effect)
-    erased = _erase(model, images, tokens, question, first)
+    erased = _erase(model, images, start, question, first)
     return torch.where(first.to(erased.device), erased, effect).unflatten(1, grid)
 
 
 def effect_of_erasing(
-    model: SigmoidViT,
+    model: EditableViT,
     images: Tensor,
     cells: Tensor,
     target: int | Tensor | None = None,
     against: int | Tensor | None = None,
 ) -> Tensor:
     """The exact decision map at some cells, bool [B, gh, gw], and 0 at the others; see `decision_map`."""
-    tokens, question = _question(model, images, target, against)
-    return _erase(model, images, tokens, question, cells.flatten(1)).unflatten(1, cells.shape[1:])
+    start, question = _question(model, images, target, against)
+    return _erase(model, images, start, question, cells.flatten(1)).unflatten(1, cells.shape[1:])
 
 
+Start = tuple[Tensor, Beside]  # what `model.embed` makes of the images
 Question = tuple[Tensor, Tensor | None]  # class numbers int64 [B], and those they are compared with
 
 
 @torch.no_grad()
 def _question(
-    model: SigmoidViT, images: Tensor, target: int | Tensor | None, against: int | Tensor | None
-) -> tuple[Tensor, Question]:
-    """The tokens in front of the first block, [B, N, C], and which classes are asked about."""
-    tokens = model.embed(images)
-    scores = _class_logits(model, tokens)
+    model: EditableViT, images: Tensor, target: int | Tensor | None, against: int | Tensor | None
+) -> tuple[Start, Question]:
+    """What comes in front of the first block, and which classes are asked about."""
+    start = model.embed(images)
+    scores = _class_logits(model, *start)
     target = _classes(scores, scores.argmax(1) if target is None else target)
-    return tokens, (target, None if against is None else _classes(scores, against))
+    return start, (target, None if against is None else _classes(scores, against))
 
 
 def _classes(scores: Tensor, given: int | Tensor) -> Tensor:
@@ -96,11 +98,12 @@ def _score(class_logits: Tensor, question: Question) -> Tensor:
 
 
 @torch.no_grad()
-def _erase(model: SigmoidViT, images: Tensor, tokens: Tensor, question: Question, cells: Tensor) -> Tensor:
+def _erase(model: EditableViT, images: Tensor, start: Start, question: Question, cells: Tensor) -> Tensor:
     """The fall of the score when each of the cells, bool [B, gh * gw], is erased alone; 0 for the others."""
-    (target, against), grid, device = question, patch_grid(model, images), images.device
+    (tokens, beside), (target, against) = start, question
+    grid, device = model.grid(images.shape[-2:]), images.device
     effect = torch.zeros(cells.shape, device=device)
-    own = _score(_class_logits(model, tokens), question)
+    own = _score(_class_logits(model, tokens, beside), question)
     for pairs in torch.nonzero(cells).split(PASSES):
         image, cell = pairs.to(device).unbind(1)
         edited = torch.zeros(len(pairs), cells.shape[1], dtype=torch.bool, device=device)
@@ -108,25 +111,30 @@ def _erase(model: SigmoidViT, images: Tensor, tokens: Tensor, question: Question
         edit = AttentionEdit(torch.zeros(len(pairs), *grid), edited.unflatten(1, grid))
         _, layer_edit = model.layer_edit(images[image], edit)
         asked = target[image], None if against is None else against[image]
-        without = _score(_class_logits(model, tokens[image], layer_edit), asked)
+        without = _score(_class_logits(model, tokens[image], beside, layer_edit), asked)
         effect[image, cell] = own[image] - without
     return effect
 
 
-def _gradient(model: SigmoidViT, tokens: Tensor, question: Question) -> Tensor:
+def _gradient(model: EditableViT, start: Start, question: Question, grid: tuple[int, int]) -> Tensor:
     """The derivative of the score by each cell's weight as a key, in all layers and rows: [B, gh * gw]."""
-    prefix = model.num_prefix_tokens
     with torch.inference_mode(False), torch.enable_grad():
-        bias = torch.zeros(tokens.shape[:2], device=tokens.device, requires_grad=True)  # log of the weight, 1
         # tensors of inference mode would have no gradient; their copies do
-        x, question = tokens.clone(), [c if c is None else c.clone() for c in question]
-        for block in model.blocks:
-            x = block(x, attn_mask=bias[:, None, None].to(x.dtype))
-        score = _score(model.forward_head(model.norm(x)), question)
-        return torch.autograd.grad(score.sum(), bias)[0][:, prefix:]
+        (tokens, beside), question = _copied(start), _copied(question)
+        shape = len(tokens), 1, grid[0] * grid[1]
+        bias = torch.zeros(shape, device=tokens.device, requires_grad=True)  # log of the weight, 1
+        nothing = torch.zeros_like(bias, dtype=torch.bool)  # edited: the bias is added to the own logits
+        edit = LayerEdit(bias, nothing, queries="all", pooling=True)
+        score = _score(_class_logits(model, tokens, beside, edit), question)
+        return torch.autograd.grad(score.sum(), bias)[0].squeeze(1)
 
 
-def _first_cells(model: SigmoidViT, images: Tensor, effect: Tensor) -> Tensor:
+def _copied(nested: object) -> object:
+    """The same with every tensor in it copied."""
+    return tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, nested)
+
+
+def _first_cells(model: EditableViT, images: Tensor, effect: Tensor) -> Tensor:
     """The REFINED cells that come first by the size of the effect, or by rollout: bool [B, gh * gw]."""
     flow = attention_maps(model, images)[1].rollout.flatten(1)
     ranks = [x.argsort(1, descending=True).argsort(1) for x in (effect.abs(), flow)]
@@ -134,8 +142,10 @@ def _first_cells(model: SigmoidViT, images: Tensor, effect: Tensor) -> Tensor:
     return torch.zeros_like(effect, dtype=torch.bool).scatter(1, best, True)
 
 
-def _class_logits(model: SigmoidViT, tokens: Tensor, edit: LayerEdit | None = None) -> Tensor:
+def _class_logits(
+    model: EditableViT, tokens: Tensor, beside: Beside, edit: LayerEdit | None = None
+) -> Tensor:
     """Class logits [B, K] of the tokens [B, N, C] in front of the first block, under an edit."""
-    for i in range(len(model.blocks)):
-        tokens, _ = model.forward_block(i, tokens, edit)
-    return model.forward_head(model.norm(tokens))
+    for i in range(model.depth):
+        tokens, _ = model.forward_block(i, tokens, beside, edit)
+    return model.classify(tokens, edit)

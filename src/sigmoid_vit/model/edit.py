@@ -18,11 +18,20 @@ LAYERS = ("last", "all")
 
 @dataclass
 class LayerEdit:
-    """An edit as attention meets it: over all N keys; prefix tokens (class, registers) are never edited."""
+    """An edit as attention meets it, over the P patches: its logits take the place of the network's own.
 
-    logit: Tensor  # [B, 1 or H, N], logit of the clamped value; 0 where not edited
-    edited: Tensor  # bool [B, 1 or H, N]
+    Where nothing is edited, `logit` is added to the own; that of an edit is 0 there.
+    """
+
+    logit: Tensor  # [B, 1 or H, P], logit of the clamped value
+    edited: Tensor  # bool [B, 1 or H, P]
     queries: str  # "cls" or "all"
+    pooling: bool  # whether it holds for a head that pools the patches, too
+
+    def over(self, keys: int) -> tuple[Tensor, Tensor]:
+        """`edited` and `logit` over N keys, [B, 1 or H, N]: prefix tokens come first and are never edited."""
+        prefix = (keys - self.edited.shape[-1], 0)
+        return F.pad(self.edited, prefix), F.pad(self.logit, prefix)
 
 
 @dataclass
@@ -30,7 +39,8 @@ class AttentionEdit:
     """Edited sigmoid attention of a batch of B images on a patch grid [gh, gw], with its scope.
 
     Args:
-        value: float [B, gh, gw], or [B, H, gh, gw] for values per head; in [0, 1], finite everywhere.
+        value: float [B, gh, gw], or [B, H, gh, gw] for values per head; in [0, 1], finite everywhere. The
+            edit of one image, B = 1, holds for every image of a batch.
         edited: bool, same shape. False: the network keeps its own attention logit there; an image whose
             cells are all False is not edited.
         layers: "last", "all", a block index or a sequence of them (negative counts from the end).
@@ -61,7 +71,7 @@ class AttentionEdit:
         if edited.shape != value.shape:
             raise UserError(f"the edit's mask is {list(edited.shape)} but its value is {list(value.shape)}")
         outside = ~((value >= 0) & (value <= 1))  # true for NaN as well
-        if outside.any():
+        if not torch.compiler.is_compiling() and outside.any():
             raise UserError(
                 f"the edit holds the value {value[outside][0].item():g}; values must lie in [0, 1] "
                 "(0 removes a patch, 1 makes it dominate)"
@@ -108,10 +118,10 @@ class AttentionEdit:
         shape = (*self.value.shape[:-2], *grid)
         return self._with(value.clamp(0, 1).reshape(shape), (cover >= 0.5 - 1e-6).reshape(shape))
 
-    def over_keys(
-        self, batch: int, grid: tuple[int, int], num_heads: int, num_prefix: int, device: torch.device
+    def over_patches(
+        self, batch: int, grid: tuple[int, int], num_heads: int, device: torch.device
     ) -> LayerEdit:
-        """The edit as logits over N = num_prefix + gh * gw keys, for a batch of a model with this grid.
+        """The edit as logits over gh * gw patches, for a batch of a model with this grid.
 
         Raises:
             UserError: the edit is for another grid, batch size or number of heads.
@@ -120,9 +130,9 @@ class AttentionEdit:
             raise UserError(
                 f"the edit's grid is {self.grid}, the model's {grid}; edit.resize({grid}) converts it"
             )
-        if len(self) != batch:
+        if len(self) not in (1, batch):
             raise UserError(f"the edit is for {len(self)} images, the batch has {batch}")
-        value, edited = self.value.to(device), self.edited.to(device)
+        value, edited = (t.to(device).expand(batch, *t.shape[1:]) for t in (self.value, self.edited))
         if value.ndim == 3:
             value, edited = value.unsqueeze(1), edited.unsqueeze(1)
         elif value.shape[1] not in (1, num_heads):
@@ -133,8 +143,7 @@ class AttentionEdit:
             edited = edited & in_scope
         value = value.to(torch.promote_types(value.dtype, torch.float32))
         logit = value.clamp(EPS, 1 - EPS).logit().masked_fill(~edited, 0)
-        logit, edited = (F.pad(t.flatten(2), (num_prefix, 0)) for t in (logit, edited))
-        return LayerEdit(logit, edited, self.queries)
+        return LayerEdit(logit.flatten(2), edited.flatten(2), self.queries, self.everywhere)
 
     def _with(self, value: Tensor, edited: Tensor) -> "AttentionEdit":
         other = copy.copy(self)  # already validated: the values are not checked again

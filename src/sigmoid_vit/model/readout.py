@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.model.edit import AttentionEdit
-from sigmoid_vit.model.vit import SigmoidViT
+from sigmoid_vit.model.vit import EditableViT
 
 
 class AttentionMaps(NamedTuple):
@@ -28,10 +28,10 @@ class AttentionMaps(NamedTuple):
 
 
 @torch.no_grad()
-def attention_maps(model: SigmoidViT, images: Tensor) -> tuple[Tensor, AttentionMaps]:
+def attention_maps(model: EditableViT, images: Tensor) -> tuple[Tensor, AttentionMaps]:
     """Class logits [B, K] and all maps of the attention for images [B, 3, H, W]."""
     class_logits, logits = model.forward_with_attention(images, layers="all", queries="all")
-    rows, grid = query_rows(model), patch_grid(model, images)
+    rows, grid = query_rows(model), model.grid(images.shape[-2:])
     layers = [layer[:, :, rows] for layer in logits.values()]
     sigmoid = [sigmoid_map(layer, grid).mean(1) for layer in layers]
     softmax = [softmax_map(layer, grid) for layer in layers]
@@ -41,7 +41,7 @@ def attention_maps(model: SigmoidViT, images: Tensor) -> tuple[Tensor, Attention
 
 @torch.no_grad()
 def sigmoid_attention(
-    model: SigmoidViT,
+    model: EditableViT,
     images: Tensor,
     layer: str | int = "last",
     query: int | None = None,
@@ -56,22 +56,17 @@ def sigmoid_attention(
         edit: in force during the pass; the attention is the network's own, before the edit.
     """
     class_logits, logits = _one_layer(model, images, layer, query, edit)
-    return class_logits, sigmoid_map(logits, patch_grid(model, images))
+    return class_logits, sigmoid_map(logits, model.grid(images.shape[-2:]))
 
 
 @torch.no_grad()
-def softmax_attention(model: SigmoidViT, images: Tensor, layer: str | int = "last") -> tuple[Tensor, Tensor]:
+def softmax_attention(model: EditableViT, images: Tensor, layer: str | int = "last") -> tuple[Tensor, Tensor]:
     """Class logits [B, K] and softmax attention of the class token in one layer, head mean [B, gh, gw]."""
     class_logits, logits = _one_layer(model, images, layer)
-    return class_logits, softmax_map(logits, patch_grid(model, images))
+    return class_logits, softmax_map(logits, model.grid(images.shape[-2:]))
 
 
-def patch_grid(model: SigmoidViT, images: Tensor) -> tuple[int, int]:
-    """The patch grid (gh, gw) of images [B, 3, H, W]."""
-    return tuple(model.patch_embed.dynamic_feat_size(images.shape[-2:]))
-
-
-def query_rows(model: SigmoidViT, query: int | None = None) -> slice:
+def query_rows(model: EditableViT, query: int | None = None) -> slice:
     """The rows among the N tokens that are read for a query: a patch by its number, or None.
 
     None stands for the class token, and where there is none, for all patches, whose mean is then taken.
@@ -82,7 +77,7 @@ def query_rows(model: SigmoidViT, query: int | None = None) -> slice:
     return slice(row, row + 1)
 
 
-def query_name(model: SigmoidViT) -> str:
+def query_name(model: EditableViT) -> str:
     """The query that None stands for, in words."""
     return "class token" if model.has_class_token else "mean over all patches"
 
@@ -119,14 +114,14 @@ def on_grid(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def _one_layer(
-    model: SigmoidViT,
+    model: EditableViT,
     images: Tensor,
     layer: str | int,
     query: int | None = None,
     edit: AttentionEdit | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Class logits [B, K], and a layer's attention logits [B, H, Q, N] in the rows read for a query."""
-    gh, gw = patch_grid(model, images)
+    gh, gw = model.grid(images.shape[-2:])
     if query is not None and not 0 <= query < gh * gw:
         raise UserError(f"there is no patch {query}; patches are numbered 0 to {gh * gw - 1}")
     rows = torch.arange(model.num_prefix_tokens + gh * gw)[query_rows(model, query)]

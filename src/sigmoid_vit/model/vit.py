@@ -4,7 +4,6 @@ import copy
 from collections.abc import Sequence
 from functools import partial
 
-import timm
 import torch
 from timm.layers import Attention
 from timm.models import VisionTransformer, checkpoint
@@ -15,62 +14,19 @@ from torch.fx import Proxy
 from torch.nn.modules.module import _has_any_global_hook
 
 from sigmoid_vit.errors import UserError
-from sigmoid_vit.model.attention import AttentionRequest, SigmoidAttention
+from sigmoid_vit.model.attention import AttentionRequest, RequestedAttention, Rows, SigmoidAttention
 from sigmoid_vit.model.edit import QUERIES, AttentionEdit, LayerEdit, as_indices, resolve_indices
 
-Rows = slice | Tensor  # which query rows, by position among the N tokens
 CLASS_ROW = slice(0, 1)  # the class token is the first of the N tokens
+Beside = list[dict]  # what each block is given beside the tokens: rotary or relative positions, by keyword
 
 
-def create_model(
-    model_name: str, num_classes: int | None = None, pretrained: bool = False, **timm_kwargs
-) -> "SigmoidViT":
-    """Create a timm Vision Transformer by name, with `timm.create_model`'s arguments and defaults.
+class EditableViT(nn.Module):
+    """What every model of `create_model` can do beyond timm's class, which each subclass is mixed with.
 
-    Args:
-        model_name: any timm model built on `timm.models.VisionTransformer` (ViT, DeiT, DINO, DINOv2, ...).
-        num_classes: classes of the head; None keeps timm's default.
-        pretrained: load timm's published weights (needs the network).
-        **timm_kwargs: img_size, patch_size, depth, drop_path_rate, ...
-
-    Returns:
-        An instance of a subclass of the model's own timm class; state_dict keys are timm's.
-
-    Raises:
-        UserError: an unknown name, or a model that is not built on `VisionTransformer` and its `Attention`.
+    A plain pass is timm's own `forward`. Only a pass that edits or reads the attention goes through the
+    blocks here, one by one.
     """
-    if ":" not in model_name and not timm.is_model(model_name):  # "hf-hub:..." and "local-dir:..." are timm's
-        raise UserError(f"unknown model {model_name!r}; timm.list_models('vit*') lists the names")
-    if num_classes is not None:
-        timm_kwargs["num_classes"] = num_classes
-    model = timm.create_model(model_name, pretrained=pretrained, **timm_kwargs)
-    subclass = {VisionTransformer: SigmoidViT, VisionTransformerDistilled: SigmoidViTDistilled}.get(
-        type(model)
-    )
-    attentions = [getattr(block, "attn", None) for block in getattr(model, "blocks", [])]
-    if subclass is None or any(type(attention) is not Attention for attention in attentions):
-        raise UserError(f"{model_name} is not built on timm's VisionTransformer with its standard attention")
-    # timm's builders fix the class; ours adds methods only, so the built model simply becomes one
-    model.__class__ = subclass
-    for attention in attentions:
-        attention.__class__ = SigmoidAttention
-    return model
-
-
-class SigmoidViT(VisionTransformer):
-    """timm's `VisionTransformer` with attention that can be read and edited. Built by `create_model`."""
-
-    def forward(
-        self, x: Tensor, attn_mask: Tensor | None = None, is_causal=False, edit: AttentionEdit | None = None
-    ) -> Tensor:
-        """Images x [B, 3, H, W] to class logits [B, num_classes], with `edit` in force if one is given."""
-        if isinstance(x, Proxy) or (edit is None and self._is_observed()):
-            return super().forward(x, attn_mask, is_causal)
-        if attn_mask is None and not is_causal:
-            return self.forward_head(self._forward_tokens(x, edit)[0])
-        if edit is not None:
-            raise UserError("an edit cannot be combined with attn_mask or is_causal; give one of them")
-        return super().forward(x, attn_mask=attn_mask, is_causal=is_causal)
 
     def forward_with_attention(
         self,
@@ -91,50 +47,99 @@ class SigmoidViT(VisionTransformer):
             class logits [B, num_classes], and layer -> attention logits float32 [B, H, Q, N], where N counts
             the prefix tokens and the patches; `.sigmoid()` of them is the sigmoid attention.
         """
-        wanted = resolve_indices(layers, len(self.blocks), "layer")
-        tokens, logits = self._forward_tokens(images, edit, wanted, self._rows(images, queries))
-        return self.forward_head(tokens), logits
+        wanted = resolve_indices(layers, self.depth, "layer")
+        return self._forward_blocks(images, edit, wanted, self._rows(images, queries))
 
-    def embed(self, images: Tensor) -> Tensor:
-        """Images [B, 3, H, W] to the tokens in front of the first block, [B, N, C]."""
-        return self.norm_pre(self.patch_drop(self._pos_embed(self.patch_embed(images))))
+    def grid(self, size: tuple[int, int]) -> tuple[int, int]:
+        """The patch grid (gh, gw) of images of a size (H, W), in pixels."""
+        return tuple(self.patch_embed.dynamic_feat_size(size))
+
+    @property
+    def cell_size(self) -> tuple[int, int]:
+        """The pixels (height, width) of one cell of the grid."""
+        return tuple(self.patch_embed.patch_size)
+
+    @property
+    def attention_blocks(self) -> Sequence[nn.Module]:
+        """The blocks in their order; a layer is the attention of one."""
+        return self.blocks
+
+    @property
+    def depth(self) -> int:
+        """The number of layers."""
+        return len(self.attention_blocks)
+
+    @property
+    def num_heads(self) -> int:
+        """The heads of each layer."""
+        block = self.attention_blocks[0]
+        return getattr(block, "attn", block).num_heads
+
+    def embed(self, images: Tensor) -> tuple[Tensor, Beside]:
+        """Images [B, 3, H, W] to the tokens in front of the first block, [B, N, C], and what goes beside."""
+        raise NotImplementedError
 
     def layer_edit(self, images: Tensor, edit: AttentionEdit | None) -> tuple[list[int], LayerEdit | None]:
-        """The layers that an edit of these images applies to, and the edit over all N keys."""
+        """The layers that an edit of these images applies to, and the edit over all patches."""
         if edit is None:
             return [], None
         if not isinstance(edit, AttentionEdit):
             raise UserError(f"edit must be an AttentionEdit(value, edited), not {type(edit).__name__}")
         self._check_class_token(edit.queries)
-        if self.training and getattr(self.patch_drop, "prob", 0) > 0:
+        if self.training and getattr(getattr(self, "patch_drop", None), "prob", 0) > 0:
             raise UserError("an edit needs every patch; create the model with patch_drop_rate=0")
-        grid = tuple(self.patch_embed.dynamic_feat_size(images.shape[-2:]))
-        num_heads = self.blocks[0].attn.num_heads
-        layer_edit = edit.over_keys(len(images), grid, num_heads, self.num_prefix_tokens, images.device)
-        return resolve_indices(edit.layers, len(self.blocks), "layer"), layer_edit
+        layers = resolve_indices(edit.layers, self.depth, "layer")
+        layer_edit = edit.over_patches(
+            len(images), self.grid(images.shape[-2:]), self.num_heads, images.device
+        )
+        layer_edit.pooling &= len(layers) == self.depth
+        return layers, layer_edit
 
     def forward_block(
-        self, i: int, x: Tensor, edit: LayerEdit | None = None, record: Rows | None = None
+        self, i: int, x: Tensor, beside: Beside, edit: LayerEdit | None = None, record: Rows | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """Tokens x [B, N, C] through block i, and its attention logits [B, H, Q, N] of the rows in `record`.
 
-        Of the last block, only the tokens that the head reads come back.
+        Of the last block, only the tokens that the head reads may come back.
         """
-        head_rows = self._head_rows() if i == len(self.blocks) - 1 else None
         checkpointing = self.grad_checkpointing and torch.is_grad_enabled()
         run = partial(checkpoint, run_block) if checkpointing else run_block
-        return run(self.blocks[i], x, edit, record, head_rows)
+        return run(self.attention_blocks[i], x, beside[i], edit, record)
 
-    def _forward_tokens(
+    def classify(self, x: Tensor, edit: LayerEdit | None = None) -> Tensor:
+        """Class logits [B, num_classes] of the tokens x [B, N, C] after the last block.
+
+        An edit of all layers, heads and rows holds for a head that pools the patches as for an attention: a
+        mean is attention with logits of 0, so that a patch counts in it by its odds, value / (1 - value).
+        """
+        x = self._normalised(x)
+        if edit is None or not edit.pooling:
+            return self.forward_head(x)
+        if self.global_pool not in ("avg", "token", "map", ""):
+            raise UserError(
+                f"an edit cannot take a patch out of {self.global_pool!r} pooling; create the model with "
+                "global_pool='avg' or 'token'"
+            )
+        if self.global_pool == "avg":
+            first = 0 if getattr(self, "pool_include_prefix", False) else self.num_prefix_tokens
+            x = torch.cat((x[:, :first], _weighted(x[:, first:], edit)), dim=1)
+        with RequestedAttention(AttentionRequest(edit)):
+            return self.forward_head(x)
+
+    def _normalised(self, x: Tensor) -> Tensor:
+        """The tokens [B, N, C] after the last block as `forward_head` takes them."""
+        return self.norm(x)
+
+    def _forward_blocks(
         self, images: Tensor, edit: AttentionEdit | None, wanted: Sequence[int] = (), record: Rows = CLASS_ROW
     ) -> tuple[Tensor, dict[int, Tensor]]:
-        """Normalised tokens [B, N, C], or only those the head reads, and the attention logits wanted."""
+        """Class logits [B, num_classes], and the attention logits of the layers wanted."""
         edited_layers, layer_edit = self.layer_edit(images, edit)
-        x, logits = self.embed(images), {}
-        for i in range(len(self.blocks)):
+        (x, beside), logits = self.embed(images), {}
+        for i in range(self.depth):
             layer = layer_edit if i in edited_layers else None
-            x, logits[i] = self.forward_block(i, x, layer, record if i in wanted else None)
-        return self.norm(x), {i: logits[i] for i in wanted}
+            x, logits[i] = self.forward_block(i, x, beside, layer, record if i in wanted else None)
+        return self.classify(x, layer_edit), {i: logits[i] for i in wanted}
 
     def _rows(self, images: Tensor, queries: str | Sequence[int] | Tensor) -> Rows:
         """The query rows of these images that `queries` names, see `forward_with_attention`."""
@@ -143,11 +148,55 @@ class SigmoidViT(VisionTransformer):
             return CLASS_ROW if queries == "cls" else slice(None)
         if not isinstance(queries, Tensor):
             queries = torch.tensor(as_indices(queries, f"queries must be among {QUERIES} or row indices"))
-        gh, gw = self.patch_embed.dynamic_feat_size(images.shape[-2:])
+        gh, gw = self.grid(images.shape[-2:])
         N = self.num_prefix_tokens + gh * gw
         if not torch.compiler.is_compiling() and ((queries < -N) | (queries >= N)).any():
             raise UserError(f"queries are {queries.tolist()}; the model has query rows 0 to {N - 1}")
         return queries.to(images.device, torch.long)
+
+    def _check_class_token(self, queries: str) -> None:
+        if queries == "cls" and not self.has_class_token:
+            raise UserError("queries='cls' needs a class token, which this model lacks; use queries='all'")
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """What `torch.jit.script` compiles: timm's own model, with these weights and without edits."""
+        own = {id(tensor): tensor for tensor in (*self.parameters(), *self.buffers())}
+        model = copy.deepcopy(self, own)
+        model.__class__ = next(c for c in type(self).__mro__ if not issubclass(c, EditableViT))
+        for module in model.modules():
+            if type(module) is SigmoidAttention:
+                module.__class__ = Attention
+        return model
+
+
+class SigmoidViT(VisionTransformer, EditableViT):
+    """timm's `VisionTransformer`: ViT, DeiT, DINO, DINOv2, SigLIP, ..."""
+
+    def forward(
+        self, x: Tensor, attn_mask: Tensor | None = None, is_causal=False, edit: AttentionEdit | None = None
+    ) -> Tensor:
+        """Images x [B, 3, H, W] to class logits [B, num_classes], with `edit` in force if one is given."""
+        if isinstance(x, Proxy) or (edit is None and self._head_rows() is None):
+            return super().forward(x, attn_mask, is_causal)
+        if attn_mask is None and not is_causal:
+            return self._forward_blocks(x, edit)[0]
+        if edit is not None:
+            raise UserError("an edit cannot be combined with attn_mask or is_causal; give one of them")
+        return super().forward(x, attn_mask, is_causal)
+
+    def embed(self, images: Tensor) -> tuple[Tensor, Beside]:
+        x = self.norm_pre(self.patch_drop(self._pos_embed(self.patch_embed(images))))
+        return x, [{}] * len(self.blocks)
+
+    def forward_block(
+        self, i: int, x: Tensor, beside: Beside, edit: LayerEdit | None = None, record: Rows | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        head_rows = self._head_rows() if i == len(self.blocks) - 1 else None
+        if head_rows is None:
+            return super().forward_block(i, x, beside, edit, record)
+        checkpointing = self.grad_checkpointing and torch.is_grad_enabled()
+        run = partial(checkpoint, run_rows) if checkpointing else run_rows
+        return run(self.blocks[i], x, head_rows, edit, record)
 
     def _head_rows(self) -> int | None:
         """How many first tokens are all that the head reads of the last block; None: compute it in full."""
@@ -172,39 +221,43 @@ class SigmoidViT(VisionTransformer):
             for module in (self.blocks, *self.blocks[-1].modules(), self.norm)
         )
 
-    def __prepare_scriptable__(self) -> VisionTransformer:
-        """What `torch.jit.script` compiles: timm's own model, with these weights and without edits."""
-        own = {id(tensor): tensor for tensor in (*self.parameters(), *self.buffers())}
-        model = copy.deepcopy(self, own)
-        model.__class__ = next(c for c in type(self).__mro__ if not issubclass(c, SigmoidViT))
-        for block in model.blocks:
-            if type(block.attn) is SigmoidAttention:
-                block.attn.__class__ = Attention
-        return model
-
-    def _check_class_token(self, queries: str) -> None:
-        if queries == "cls" and not self.has_class_token:
-            raise UserError("queries='cls' needs a class token, which this model lacks; use queries='all'")
-
 
 class SigmoidViTDistilled(SigmoidViT, VisionTransformerDistilled):
     """The same for distilled DeiT, whose head reads a class and a distillation token."""
 
 
 def run_block(
-    block: nn.Module, x: Tensor, edit: LayerEdit | None, record: Rows | None, head_rows: int | None
+    block: nn.Module, x: Tensor, beside: dict, edit: LayerEdit | None, record: Rows | None
 ) -> tuple[Tensor, Tensor | None]:
-    """One block on tokens x [B, N, C]; also the attention logits [B, H, Q, N] of the rows in `record`.
+    """One block on tokens x [B, N, C]; also the attention logits [B, H, Q, N] of the rows in `record`."""
+    if edit is None and record is None:
+        return block(x, **beside), None
+    request = AttentionRequest(edit, record)
+    with RequestedAttention(request):
+        x = block(x, **beside)
+    return x, request.found[0] if request.found else None
 
-    With `head_rows`, keys and values are computed for all tokens, but attention, projection and MLP for the
-    first `head_rows` tokens alone, and only those come back: exact when nothing reads the others.
+
+def run_rows(
+    block: Block, x: Tensor, rows: int, edit: LayerEdit | None, record: Rows | None
+) -> tuple[Tensor, Tensor | None]:
+    """The same, for the first `rows` tokens alone.
+
+    Keys and values are computed for all tokens, but attention, projection and MLP for these; only they come
+    back: exact when nothing reads the others.
     """
-    if edit is None and record is None and head_rows is None:
-        return block(x), None
-    request = AttentionRequest(edit, record, head_rows)
-    if head_rows is None:
-        x = block(x, attn_mask=request)
-    else:
-        x = x[:, :head_rows] + block.drop_path1(block.ls1(block.attn(block.norm1(x), attn_mask=request)))
-        x = x + block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
-    return x, request.logits
+    request = AttentionRequest(edit, record)
+    attention = block.attn.forward_rows(block.norm1(x), rows, request)
+    x = x[:, :rows] + block.drop_path1(block.ls1(attention))
+    x = x + block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
+    return x, request.found[0] if request.found else None
+
+
+def _weighted(x: Tensor, edit: LayerEdit) -> Tensor:
+    """Tokens x [B, n, C] whose plain mean is their mean weighted by the odds of an edit."""
+    edited, logit = edit.over(x.shape[1])
+    odds = logit.exp().transpose(1, 2)  # float32 [B, n, 1]: up to 1e6, too much for float16
+    mean = (odds * x.to(odds.dtype)).sum(1, keepdim=True) / odds.sum(1, keepdim=True)
+    # keeps an image without edited cells to the bit
+    scaled = x * (odds / odds.mean(1, keepdim=True)).to(x.dtype)
+    return torch.where(edited.any(-1, keepdim=True), mean.to(x.dtype), scaled)

@@ -14,6 +14,7 @@ import huggingface_hub
 import timm
 import torch
 from timm.models import VisionTransformer, set_pretrained_download_progress
+from torch import nn
 
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.files import sha256, write_atomically
@@ -27,6 +28,7 @@ from sigmoid_vit.model.checkpoints import (
     require_fit,
     to_timm_layout,
 )
+from sigmoid_vit.model.families import FAMILIES, refusal
 
 REACH_SECONDS = 5  # how long the hub may take to answer before it counts as out of reach
 
@@ -76,18 +78,20 @@ def import_weights(
     return _save_published(model, path, f"file {source.name}")
 
 
-def stock_model(model_name: str, device: str = "cpu") -> VisionTransformer:
+def stock_model(model_name: str, device: str = "cpu") -> nn.Module:
     """timm's own model with random weights; with device "meta" shapes alone, in a moment.
 
     Raises:
-        UserError: timm does not know the name or its tag, or the model is no `VisionTransformer`.
+        UserError: timm does not know the name or its tag, or the model's attention cannot be edited.
     """
     if model_name not in {*timm.list_models(), *timm.list_models(include_tags=True)}:
         raise UserError(f"{model_name} is not a model of timm{_similar(model_name)}")
     with torch.device(device):
         model = timm.create_model(model_name)
-    if not isinstance(model, VisionTransformer):
+    if type(model) not in FAMILIES:
         raise UserError(f"{model_name} is no Vision Transformer of timm{_similar(model_name)}")
+    if reason := refusal(model):
+        raise UserError(f"{model_name} cannot be edited: {reason}")
     return model
 
 
@@ -95,7 +99,8 @@ def _similar(model_name: str, pretrained: bool = False) -> str:
     """The end of a sentence: the name's successor, the tags of the same model, or the closest names."""
     if successor := timm.models.get_deprecated_models().get(model_name):
         return f"; it is now called {successor}"
-    listed = timm.list_models(module=["vision_transformer", "deit"], include_tags=True, pretrained=pretrained)
+    modules = [family.__module__.rpartition(".")[2] for family in FAMILIES]
+    listed = timm.list_models(module=modules, include_tags=True, pretrained=pretrained)
     architecture = model_name.split(".")[0]
     close = [name for name in listed if name.startswith(f"{architecture}.")]
     close = close or difflib.get_close_matches(architecture, {name.split(".")[0] for name in listed})
@@ -135,7 +140,7 @@ def _already_there(path: Path, force: bool) -> bool:
     return True
 
 
-def _save_published(model: VisionTransformer, path: Path, source: str) -> Path:
+def _save_published(model: nn.Module, path: Path, source: str) -> Path:
     """Save the state and its record; the record first, so that no kill leaves weights without theirs."""
     published = model.pretrained_cfg
     fields = ("architecture", "tag", "mean", "std", "interpolation", "input_size", "num_classes")

@@ -27,7 +27,7 @@ class EditWidget:
         errors, hits = predictions.confident_errors(NAMED), predictions.surest_hits(NAMED)
         first = [*errors, *hits][0]
         row, column = strongest_cell(predictions.decision_maps([first])[0])
-        layers, heads = len(network.model.blocks), network.model.blocks[0].attn.num_heads
+        layers, heads = network.model.depth, network.model.num_heads
         self.image = widgets.BoundedIntText(
             value=first, min=0, max=len(predictions.part) - 1, description="image", style=WIDE
         )

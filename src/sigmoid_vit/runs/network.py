@@ -20,8 +20,9 @@ from sigmoid_vit.data import BatchTransform, Part, Prepared, group_numbers
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.model.checkpoints import load_into
 from sigmoid_vit.model.decision import decision_map
+from sigmoid_vit.model.families import create_model
 from sigmoid_vit.model.readout import AttentionMaps, attention_maps, sigmoid_attention
-from sigmoid_vit.model.vit import SigmoidViT, create_model
+from sigmoid_vit.model.vit import EditableViT
 from sigmoid_vit.model.weights import stock_model
 from sigmoid_vit.runs import ranking
 from sigmoid_vit.runs.folder import Run
@@ -45,7 +46,7 @@ class Network:
         which: the checkpoint, "best" or "last".
     """
 
-    model: SigmoidViT
+    model: EditableViT
     settings: Settings
     classes: list[str]
     accelerator: Accelerator | None = None
@@ -83,7 +84,7 @@ class Network:
     @property
     def grid(self) -> tuple[int, int]:
         """The patch grid (gh, gw)."""
-        return tuple(self.model.patch_embed.dynamic_feat_size(self.transform.size))
+        return self.model.grid(self.transform.size)
 
     @property
     def batch_size(self) -> int:
@@ -136,7 +137,7 @@ class Network:
         """The same, in batches whose N x N attention logits fit into LOGITS_MEMORY."""
         model = self.model
         tokens = model.num_prefix_tokens + prod(self.grid)
-        bytes_per_image = 4 * len(model.blocks) * model.blocks[0].attn.num_heads * tokens**2
+        bytes_per_image = 4 * model.depth * model.num_heads * tokens**2
         return self.batches(part, positions, max(1, min(batch_size, LOGITS_MEMORY // bytes_per_image)))
 
     def attention_maps(self, part: Prepared, positions: np.ndarray) -> AttentionMaps:
@@ -222,7 +223,7 @@ class Predictions:
 
 
 @contextmanager
-def _eval_mode(model: SigmoidViT) -> Iterator[None]:
+def _eval_mode(model: EditableViT) -> Iterator[None]:
     """The model in eval mode, and afterwards in the mode it was in."""
     training = model.training
     model.eval()
@@ -232,7 +233,7 @@ def _eval_mode(model: SigmoidViT) -> Iterator[None]:
         model.train(training)
 
 
-def build_model(settings: Settings, num_classes: int) -> SigmoidViT:
+def build_model(settings: Settings, num_classes: int) -> EditableViT:
     """The network the settings describe, with random weights, shown to take images of their size."""
     if ":" not in settings.model_name:
         stock_model(settings.model_name, device="meta")  # knows the name, or says which are close

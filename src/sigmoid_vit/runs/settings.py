@@ -84,7 +84,7 @@ class Settings:
     )
     workers: int = option(0, "image decoding workers; 0 for one per core", low=0)
     # model
-    model_name: str = option("vit_small_patch16_224", "timm model built on its VisionTransformer")
+    model_name: str = option("vit_small_patch16_224", "a model of timm, see docs/models.md")
     model_kwargs: dict = option(dict, "timm.create_model arguments, as key=value key=value")
     pretrained: str = option("", "weights file; empty for models/MODEL_NAME.pt, false for random weights")
     # optimisation

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.model.edit import AttentionEdit
-from sigmoid_vit.model.vit import SigmoidViT
+from sigmoid_vit.model.vit import EditableViT
 from sigmoid_vit.runs.settings import Settings
 
 MARGIN = 0.02  # alignment aims within [MARGIN, 1 - MARGIN]: a logit for exactly 0 or 1 is never reached
@@ -75,7 +75,7 @@ class HITLLoss(nn.Module):
     aligned alone, their attention in the pass is the network's own.
     """
 
-    def __init__(self, model: SigmoidViT, settings: Settings, inject: bool) -> None:
+    def __init__(self, model: EditableViT, settings: Settings, inject: bool) -> None:
         super().__init__()
         self.model, self.settings, self.inject = model, settings, inject
         self.layers = parse_layers(settings.edit_layers)
@@ -112,14 +112,17 @@ def parse_layers(text: str) -> str | list[int]:
         raise UserError(f'EDIT_LAYERS is {text!r}; give "all", "last" or indices such as 8,9,10') from error
 
 
-def check_edits_apply(model: SigmoidViT, settings: Settings) -> None:
+def check_edits_apply(model: EditableViT, settings: Settings) -> None:
     """Try a step of Step 2 on an empty image.
 
     Raises:
         UserError: the network cannot follow edits of EDIT_LAYERS and EDIT_QUERIES.
     """
     s, loss = settings, HITLLoss(model, settings, inject=True).train()
-    image, value = torch.zeros(1, 3, s.img_size, s.img_size), torch.zeros(1, *model.patch_embed.grid_size)
+    image, value = (
+        torch.zeros(1, 3, s.img_size, s.img_size),
+        torch.zeros(1, *model.grid((s.img_size, s.img_size))),
+    )
     try:
         with torch.no_grad():
             loss(image, torch.zeros(1, dtype=torch.long), value, value == 0)

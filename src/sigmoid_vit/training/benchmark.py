@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.files import write_json
 from sigmoid_vit.model.edit import EPS, AttentionEdit
-from sigmoid_vit.model.vit import create_model
+from sigmoid_vit.model.families import create_model
 from sigmoid_vit.options import check_options, option
 from sigmoid_vit.runs.settings import PRESETS, Settings
 from sigmoid_vit.training.alignment import HITLLoss
@@ -82,7 +82,7 @@ def variants(model_name: str, img_size: int, batch_size: int, device: torch.devi
             f"{model_name} has no class token or more than plain attention; benchmark another model"
         )
 
-    grid = ours.patch_embed.grid_size
+    grid = ours.grid((img_size, img_size))
     generator = torch.Generator().manual_seed(0)
     value = torch.rand(batch_size, *grid, generator=generator).to(device)
     edited = (torch.rand(batch_size, *grid, generator=generator) < 0.5).to(device)
@@ -114,7 +114,7 @@ def hitl_variants(model_name: str, img_size: int, batch_size: int, device: torch
         else:
             settings = Settings(edits="edits.sqlite", hitl=preset, **PRESETS[preset])
             loss = HITLLoss(model, settings, inject=preset == "full")
-            value = torch.rand(batch_size, *model.patch_embed.grid_size, generator=generator).to(device)
+            value = torch.rand(batch_size, *model.grid((img_size, img_size)), generator=generator).to(device)
             edits = (value, torch.ones_like(value, dtype=torch.bool))
         table[name] = model, partial(_mean_loss, loss, labels, edits)
     return table

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sigmoid_vit.data import Prepared
 from sigmoid_vit.edits.maps import EditMaps
-from sigmoid_vit.model.vit import SigmoidViT
+from sigmoid_vit.model.vit import EditableViT
 from sigmoid_vit.runs.network import Network
 
 MOST_BLOCKS = 4  # in front of so many blocks, evenly from the first to the last, tokens are read
@@ -110,20 +110,20 @@ def cell_features(network: Network, part: Prepared, images: np.ndarray) -> Itera
         yield torch.cat([*tokens, pixels, place], dim=2).cpu().numpy()
 
 
-def blocks_read(model: SigmoidViT) -> list[int]:
+def blocks_read(model: EditableViT) -> list[int]:
     """The blocks in front of which tokens are read: all, or MOST_BLOCKS of a deep network."""
-    depth = len(model.blocks)
+    depth = model.depth
     return np.linspace(0, depth - 1, min(depth, MOST_BLOCKS)).round().astype(int).tolist()
 
 
-def _tokens(model: SigmoidViT, images: Tensor) -> list[Tensor]:
+def _tokens(model: EditableViT, images: Tensor) -> list[Tensor]:
     """The patches' tokens in front of the blocks read, each [B, gh * gw, C]."""
-    blocks, x, found = blocks_read(model), model.embed(images), []
+    blocks, (x, beside), found = blocks_read(model), model.embed(images), []
     for i in range(blocks[-1] + 1):
         if i in blocks:
             found.append(x[:, model.num_prefix_tokens :].float())
         if i < blocks[-1]:
-            x, _ = model.forward_block(i, x)
+            x, _ = model.forward_block(i, x, beside)
     return found
 
 
