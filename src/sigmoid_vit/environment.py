@@ -1,8 +1,11 @@
 """Whether this Python has what the project needs; it runs on any Python 3, so that it can say so."""
 
+import signal
 import sys
 from importlib.util import find_spec
+from multiprocessing import parent_process
 from pathlib import Path
+from threading import current_thread, main_thread
 
 ROOT = Path(__file__).resolve().parents[2]
 NEEDED = (3, 11)
@@ -18,12 +21,18 @@ def is_own_script():
 
 
 def quiet_interrupt():
-    """Let Ctrl-C end a script of the repository without a traceback, also in the seconds of its imports."""
-    told = sys.excepthook
-    if is_own_script():
-        sys.excepthook = lambda kind, *rest: (
-            print("interrupted", file=sys.stderr) if kind is KeyboardInterrupt else told(kind, *rest)
-        )
+    """Let Ctrl-C end a script of the repository at once, without a traceback, until its `main` runs.
+
+    As an exception it would come up in the imports of other packages, some of which lose it.
+    """
+    if is_own_script() and parent_process() is None and current_thread() is main_thread():
+        signal.signal(signal.SIGINT, end_at_once)
+
+
+def end_at_once(number, _):
+    print("interrupted", file=sys.stderr, flush=True)
+    signal.signal(number, signal.SIG_DFL)
+    signal.raise_signal(number)
 
 
 def require_packages():

@@ -7,6 +7,8 @@ import sys
 import time
 from collections.abc import Callable
 
+from sigmoid_vit.environment import end_at_once
+
 PATIENCE = 3  # seconds in which the first of several processes says for all what is wrong, and all end
 
 
@@ -26,6 +28,8 @@ def run(main: Callable[[], None]) -> None:
     Ctrl-C and SIGTERM end it without a traceback, and what it had begun to write is cleared away.
     """
     before = signal.signal(signal.SIGTERM, _end)
+    if signal.getsignal(signal.SIGINT) is end_at_once:  # so far, in the imports
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         try:
             main()

@@ -1,6 +1,5 @@
 """Insertion and deletion: on paper, of large grids, and from a blurred image."""
 
-
 import numpy as np
 import pytest
 import torch
