@@ -5,6 +5,7 @@ Each row of the table "Works with" in docs/model.md is one of USES.
 
 import copy
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
@@ -79,6 +80,12 @@ USES = {
     "timm's `ModelEmaV3`": averaged,
     "`copy.deepcopy`": lambda model, _: copy.deepcopy(model),
 }
+
+
+def test_the_page_has_a_row_for_each():
+    page = (Path(__file__).parents[2] / "docs/model.md").read_text(encoding="utf-8")
+    for name in USES:
+        assert f"| {name} | yes" in page
 
 
 def whole(tensor):

@@ -1,6 +1,8 @@
 """Insertion and deletion (RISE, Petsiuk et al., 2018): does a map name the cells that decide?"""
 
 from collections import defaultdict
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -13,6 +15,7 @@ from sigmoid_vit.model.readout import attention_maps
 from sigmoid_vit.model.vit import EditableViT
 from sigmoid_vit.runs.network import Network
 
+Explainer = Callable[[Tensor, Tensor], Tensor]
 FIRST_POINTS = 11  # of a curve, evenly spread over its cells
 POINTS = 33  # computed of the curves of a large grid, cell by cell where they change most
 EVERY_CELL = 64  # cells of a grid, up to which every point is computed
@@ -28,12 +31,14 @@ def faithfulness(
     batch_size: int,
     start: str = "mean",
     seed: int = 0,
+    others: Mapping[str, Explainer] = MappingProxyType({}),
 ) -> dict:
     """Insertion and deletion on the images at these positions.
 
     Args:
         start: what insertion brings cells into, "mean", an image of the model's mean colour, or "blur", the
             image blurred, as in the published figures. Deletion always leaves the mean colour.
+        others: further orders, by name: images [B, 3, H, W] and classes int64 [B] to maps [B, gh, gw].
 
     Returns:
         n, start, share (of the cells touched, at each point of the curves), points (computed of each curve;
@@ -56,6 +61,8 @@ def faithfulness(
             "rollout": maps.rollout,
             "random": control,
         }
+        with torch.enable_grad():
+            orders |= {name: explain(images, predicted).detach() for name, explain in others.items()}
         empty = torch.zeros_like(images)
         begin = gaussian_blur(images, **BLUR) if start == "blur" else empty
         for order, values in orders.items():
