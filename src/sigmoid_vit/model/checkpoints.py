@@ -3,22 +3,20 @@
 import contextlib
 import os
 import sys
-import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import timm
 import torch
-from timm.models import VisionTransformer, clean_state_dict
+from timm.models import VisionTransformer
 from torch import Tensor, nn
 
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.files import write_atomically
+from sigmoid_vit.model.layouts import Found, State, check_zip, explained, read_weights
 
 COMMAND = "python3 src/load_pretrained.py --model_name"
-DOS_FOLDER = 0x10  # the bit of a zip entry's attributes that calls it a folder
-State = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -28,10 +26,14 @@ class LoadReport:
     matched: int  # keys loaded
     head_new: bool  # the classifier head stayed as the model initialised it
     resampled: tuple[str, ...]  # embeddings brought to the model's grid
+    where: str = ""  # what the keys of the network begin with in the file
+    left: tuple[str, ...] = ()  # what else the file holds
 
     def __str__(self) -> str:
-        parts = [f"{self.matched} keys loaded", *(f"{key} resampled" for key in self.resampled)]
-        return ", ".join(parts + ["classifier head new"] * self.head_new)
+        loaded = f"{self.matched} keys loaded" + f" from {self.where}*" * bool(self.where)
+        parts = [loaded, *(f"{key} resampled" for key in self.resampled)]
+        parts += ["classifier head new"] * self.head_new
+        return ", ".join(parts) + f"; not used: {', '.join(self.left)}" * bool(self.left)
 
 
 def default_weights_path(model_name: str, save_dir: str | Path = "models") -> Path:
@@ -74,42 +76,50 @@ def load_checkpoint(path: str | Path) -> dict:
 
 
 def load_into(model: nn.Module, path: str | Path, new_head: bool = True) -> LoadReport:
-    """Load pretrained weights, or the "model" entry of a run's checkpoint, into `model`.
+    """Load weights of any layout that `read_weights` knows, or those of a run's checkpoint, into `model`.
 
     Exactly the classifier head (`model.pretrained_cfg["classifier"]`) may be missing or of another size; it
     then stays as the model initialised it. With `new_head=False` it has to fit too. A position or patch
     embedding of another grid is resampled by timm's own rule.
 
     Raises:
-        UserError: as `load_checkpoint`, or any other key is missing, unexpected or of another shape, or a
-            value is not finite. The model is then unchanged.
+        UserError: as `read_weights`, the file is missing, or any other key is missing, unexpected or of
+            another shape, or a value is not finite. The model is then unchanged.
     """
-    checkpoint, own = load_checkpoint(path), model.state_dict()
-    from_run = isinstance(checkpoint.get("model"), dict)
-    state = clean_state_dict(checkpoint["model"] if from_run else checkpoint)
-    fitted = to_timm_layout(state, model, path)
-    if from_run:  # timm assumes the published grid (14 x 14) behind any position embedding of that length
+    if not Path(path).is_file():
+        raise UserError(f"{path} does not exist; {_remedy(Path(path), 'check the path')}")
+    found, own = read_weights(path, model), model.state_dict()
+    state, fitted = found.state, to_timm_layout(found, model, path)
+    if found.where == "model.":  # timm assumes the published grid (14 x 14) behind any position embedding of
+        # that length; a run's own is of its grid
         fitted |= {key: state[key] for key in own if key in state and _shape(state[key]) == _shape(own[key])}
-    names = model.pretrained_cfg.get("classifier") or "head"
-    names = (names,) if isinstance(names, str) else names
-    head = {key for key in own | fitted if key.rpartition(".")[0] in names}
+    head = head_keys(model, own | fitted)
     head_new = new_head and any(_shape(fitted.get(key)) != _shape(own.get(key)) for key in head)
     if head_new:
         fitted = {key: value for key, value in fitted.items() if key not in head}
     require_fit(fitted, {key: value for key, value in own.items() if not (head_new and key in head)}, path)
     require_finite(fitted, path)
     model.load_state_dict(own | fitted)
-    resampled = tuple(key for key in fitted if fitted[key] is not state.get(key))
-    return LoadReport(len(fitted), head_new, resampled)
+    resampled = tuple(key for key in fitted if key in state and not _equal(fitted[key], state[key]))
+    return LoadReport(len(fitted), head_new, resampled, found.where, found.left)
 
 
-def to_timm_layout(state: State, model: nn.Module, path: str | Path) -> State:
+def head_keys(model: nn.Module, keys: Iterable[str]) -> set[str]:
+    """Those of the classifier head."""
+    names = model.pretrained_cfg.get("classifier") or "head"
+    names = (names,) if isinstance(names, str) else names
+    return {key for key in keys if key.rpartition(".")[0] in names}
+
+
+def to_timm_layout(found: Found, model: nn.Module, path: str | Path) -> State:
     """timm's own conversion of published layouts, with position and patch embedding on the model's grid."""
     family = next(sys.modules[c.__module__] for c in type(model).__mro__ if c.__module__.startswith("timm."))
     convert = getattr(family, "checkpoint_filter_fn", None) or family.checkpoint_filter_fn_classifier
     kwargs = {"adapt_layer_scale": True} if isinstance(model, VisionTransformer) else {}
     with explained(f"{path} does not fit the model", "check the file and the model's name"):
-        return convert(state, model, **kwargs)
+        fitted = convert(dict(found.state), model, **kwargs)  # knows DINOv2 by its mask token
+    fitted.pop("mask_token", None)
+    return fitted
 
 
 def require_fit(state: State, own: State, path: str | Path) -> None:
@@ -129,25 +139,6 @@ def require_finite(state: State, path: str | Path) -> None:
         raise UserError(f"{path} has no finite values for {few(unusable)}; use other weights")
 
 
-def check_zip(path: Path) -> None:
-    with zipfile.ZipFile(path) as archive:
-        if damaged := archive.testzip():
-            raise zipfile.BadZipFile(f"{damaged} has a wrong checksum")
-        # torch skips the bytes of an entry marked as a folder and returns memory that was never written
-        if any(entry.external_attr & DOS_FOLDER for entry in archive.infolist()):
-            raise zipfile.BadZipFile("an entry became a folder")
-
-
-@contextlib.contextmanager
-def explained(what: str, remedy: str) -> Iterator[None]:
-    """Damaged files and networks make the libraries raise almost anything; say it in one sentence."""
-    try:
-        yield
-    except Exception as error:
-        reason = str(error).split("\n")[0].split(". ")[0][:150]
-        raise UserError(f"{what} ({type(error).__name__}: {reason}); {remedy}") from error
-
-
 def _remedy(path: Path, otherwise: str) -> str:
     """The command that makes the file at `path`, if its name tells."""
     if path.suffix != ".pt" and path.exists():
@@ -161,6 +152,10 @@ def _remedy(path: Path, otherwise: str) -> str:
 
 def few(names: list[str]) -> str:
     return ", ".join(names[:3]) + ", …" * (len(names) > 3)
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.equal(one, other)
 
 
 def _shape(value: object) -> tuple[int, ...] | None:

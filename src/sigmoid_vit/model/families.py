@@ -25,6 +25,7 @@ from torch.fx import Proxy
 
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.model.attention import SigmoidAttention
+from sigmoid_vit.model.checkpoints import load_into
 from sigmoid_vit.model.edit import AttentionEdit
 from sigmoid_vit.model.vit import Beside, EditableViT, SigmoidViT, SigmoidViTDistilled
 
@@ -48,7 +49,7 @@ def create_model(
         model_name: a timm model of one of the classes in FAMILIES (docs/model.md lists the names).
         num_classes: classes of the head; None keeps timm's default.
         pretrained: load timm's published weights (needs the network).
-        **timm_kwargs: img_size, patch_size, depth, drop_path_rate, ...
+        **timm_kwargs: img_size, patch_size, depth, drop_path_rate, ...; `load_into` reads checkpoint_path.
 
     Returns:
         An instance of a subclass of the model's own timm class; state_dict keys are timm's.
@@ -60,6 +61,7 @@ def create_model(
         raise UserError(f"unknown model {model_name!r}; timm.list_models('vit*') lists the names")
     if num_classes is not None:
         timm_kwargs["num_classes"] = num_classes
+    checkpoint = timm_kwargs.pop("checkpoint_path", "")
     model = timm.create_model(model_name, pretrained=pretrained, **timm_kwargs)
     if reason := refusal(model):
         raise UserError(f"{model_name} cannot be edited: {reason}; docs/model.md lists the models that can")
@@ -68,6 +70,8 @@ def create_model(
     for module in model.blocks.modules():
         if type(module) is Attention:
             module.__class__ = SigmoidAttention
+    if checkpoint:
+        load_into(model, checkpoint)
     return model
 
 

@@ -4,8 +4,6 @@ import contextlib
 import difflib
 import json
 import logging
-import warnings
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -13,22 +11,21 @@ from typing import BinaryIO
 import huggingface_hub
 import timm
 import torch
-from timm.models import VisionTransformer, set_pretrained_download_progress
+from timm.models import set_pretrained_download_progress
 from torch import nn
 
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.files import sha256, write_atomically
 from sigmoid_vit.model.checkpoints import (
     COMMAND,
-    State,
-    check_zip,
     default_weights_path,
-    explained,
+    head_keys,
     require_finite,
     require_fit,
     to_timm_layout,
 )
 from sigmoid_vit.model.families import FAMILIES, refusal
+from sigmoid_vit.model.layouts import explained, read_weights
 
 REACH_SECONDS = 5  # how long the hub may take to answer before it counts as out of reach
 
@@ -48,7 +45,10 @@ def download_pretrained(model_name: str, save_dir: str | Path = "models", force:
         return path
     if not timm.models.is_model_pretrained(model_name):
         raise UserError(f"timm publishes no weights for {model_name}{_similar(model_name, pretrained=True)}")
-    remedy = f"check the connection or import a file: {COMMAND} {model_name} --from_file PATH"
+    page = timm.get_pretrained_cfg(model_name).hf_hub_id
+    page = f"carry model.safetensors over from {huggingface_hub.constants.ENDPOINT}/{page}" * bool(page)
+    remedy = f"check the connection, or {page or 'take a file'} and import it: "
+    remedy += f"{COMMAND} {model_name} --from_file PATH"
     with explained(f"the weights of {model_name} could not be downloaded", remedy), _bounded_hub():
         model = timm.create_model(model_name, pretrained=True)
     return _save_published(model, path, model.pretrained_cfg.get("hf_hub_id") or model.pretrained_cfg["url"])
@@ -68,10 +68,12 @@ def import_weights(
         raise UserError(f"{source} does not exist; --from_file takes a .pt, .pth, .safetensors or .npz file")
     if _already_there(path, force):
         return path
-    own = model.state_dict()
-    state = _read_npz(source, model) if source.suffix == ".npz" else _read_tensors(source)
+    own, found = model.state_dict(), read_weights(source, model)
+    state = found.state
     if state.keys() != own.keys():
-        state = to_timm_layout(state, model, source)
+        state = to_timm_layout(found, model, source)
+    if (head := head_keys(model, own)) and own.keys() - state.keys() == head:
+        raise UserError(f"{source} has no classifier head; PRETRAINED={source} takes it, with a new one")
     require_fit(state, own, source)
     require_finite(state, source)
     model.load_state_dict(state)
@@ -156,30 +158,3 @@ def _save_published(model: nn.Module, path: Path, source: str) -> Path:
     write_atomically(path, write)
     print(f"{path} saved from {source}: {len(model.state_dict())} keys, {path.stat().st_size / 1e6:.1f} MB")
     return path
-
-
-def _read_tensors(path: Path) -> State:
-    """The state dict in a .pt, .pth, .bin or .safetensors file, without its usual wrappers and prefixes."""
-    what = f"{path} is damaged, not a file of weights, or needs pickled code, which is never run"
-    with explained(what, "a file of torch.save(model.state_dict(), PATH) works"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if zipfile.is_zipfile(path):
-            check_zip(path)
-        state = timm.models.load_state_dict(str(path))
-        state = state["teacher"] if isinstance(state.get("teacher"), dict) else state
-    for prefix in ("module.", "backbone."):  # keys beside them belong to a projection head
-        state = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)} or state
-    return state
-
-
-def _read_npz(path: Path, model: VisionTransformer) -> State:
-    """The state in an .npz file of JAX through timm's reader; what the file lacks is NaN."""
-    with explained(f"{path} is damaged or not this model in the JAX layout", "check the file and the name"):
-        check_zip(path)
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.fill_(torch.nan)
-        model.load_pretrained(str(path))
-        with zipfile.ZipFile(path) as archive:  # blocks beyond the model's depth are not read
-            beyond = [name for name in archive.namelist() if f"block_{len(model.blocks)}/" in name]
-    return model.state_dict() | dict.fromkeys(beyond)
