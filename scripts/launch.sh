@@ -15,6 +15,13 @@ for given in sorted(set(sys.stdin.read().split()) - {*names}):
 ' $(setting_names) result_dir seeds is_dataparallel launch_args wandb_key <<<"$(compgen -A variable)"
 }
 
+of_caller() {  # a relative path as the folder has it that the script was called from, if it is there
+    case "$1" in
+        /* | data) printf %s "$1" ;;  # data: the default
+        *) if [ -e "${OLDPWD:-.}/$1" ]; then printf %s "${OLDPWD:-.}/$1"; else printf %s "$1"; fi ;;
+    esac
+}
+
 launch_training() {
     local args=() name variable
     warn_of_misspelt_settings
@@ -23,6 +30,7 @@ launch_training() {
         case "${!variable:+set}$name" in
             setmodel_kwargs | setdata_kwargs) # shellcheck disable=SC2206  # several words on purpose
                 args+=("--$name" ${!variable}) ;;
+            setdataset_path | setpretrained | setfirst_step | setedits) args+=("--$name" "$(of_caller "${!variable}")") ;;
             set*) args+=("--$name" "${!variable}") ;;
         esac
     done

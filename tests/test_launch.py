@@ -91,6 +91,16 @@ def test_a_block_pasted_into_the_script_decides(house, place):
     assert "batch_size" not in found  # the data set's own
 
 
+def test_a_relative_path_is_the_callers_where_it_is_there(house, tmp_path, monkeypatch):
+    caller = tmp_path / "elsewhere"
+    (caller / "images").mkdir(parents=True)
+    monkeypatch.chdir(caller)
+    found = options(house, STEP_2, DATASET_PATH="images", FIRST_STEP="result/first", EDITS="/a/store")
+    assert found["dataset_path"] == [str(caller / "images")]
+    assert found["first_step"] == ["result/first"]  # of the repository, as in all commands of the pages
+    assert found["edits"] == ["/a/store"]
+
+
 def test_further_options_go_behind_the_name(house):
     assert options(house, STEP_1, "--weight_decay", "0.05", SEEDS="0,1")["weight_decay"] == ["0.05"]
 

@@ -104,6 +104,64 @@ def test_folder_uses_its_own_val_and_opens_test_only_when_asked(tmp_path, monkey
         data.test("clean")
 
 
+@pytest.mark.parametrize("val", ["valid", "validation", "Val", "DEV"])
+def test_parts_have_the_names_of_other_tools(tmp_path, val):
+    for part in ("Train", val, "testing"):
+        make_folder(tmp_path, {"cat": 2, "dog": 2}, part=part)
+    data = load_data("folder", tmp_path)
+    assert data.val.ids == [f"{val}/{c}/0{i}.png" for c in ("cat", "dog") for i in (0, 1)]
+    assert (len(data.train), data.test_parts, len(data.test())) == (4, ["test"], 4)
+    make_folder(tmp_path, {"cat": 2, "dog": 2}, part="train")
+    with pytest.raises(UserError, match="Train and train: keep one train folder"):
+        load_data("folder", tmp_path)
+
+
+def test_what_other_tools_leave_beside_images_is_told_and_not_used(tmp_path, capsys):
+    make_folder(tmp_path, {"cat": 2, "dog": 1})
+    for name in ("00.json", "classes.txt", "00.xml", "@eaDir/00.png", ".ipynb_checkpoints/00.png"):
+        (tmp_path / "train/cat" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "train/cat" / name).write_bytes((tmp_path / "train/cat/00.png").read_bytes())
+    data = load_data("folder", tmp_path, val_fraction=0)
+    assert data.train.ids == ["train/cat/00.png", "train/cat/01.png", "train/dog/00.png"]
+    assert "3 files beside the images are not used" in capsys.readouterr().err
+    (tmp_path / "train/cat/00.heic").write_bytes(b"an image that cannot be read")
+    with pytest.raises(UserError, match=r"00\.heic: not an image file"):
+        load_data("folder", tmp_path, val_fraction=0).train.prepare((8, 8))
+
+
+def test_a_link_into_the_data_set_adds_no_images(tmp_path, capsys):
+    make_folder(tmp_path / "all", {"cat": 2, "dog": 1})
+    (tmp_path / "all/train/cat/up").symlink_to(tmp_path / "all", target_is_directory=True)
+    (tmp_path / "all/train/dog/cats").symlink_to(tmp_path / "all/train/cat", target_is_directory=True)
+    assert len(load_data("folder", tmp_path / "all", val_fraction=0).train) == 3
+    assert capsys.readouterr().err.count("is not followed") == 2
+
+
+def test_a_test_part_may_lack_a_class(tmp_path, capsys):
+    make_folder(tmp_path, {"cat": 2, "dog": 2, "emu": 2})
+    make_folder(tmp_path, {"dog": 1}, part="test")
+    (tmp_path / "test/emu").mkdir()
+    test = load_data("folder", tmp_path, val_fraction=0).test()
+    assert (test.classes, test.labels.tolist()) == (["cat", "dog", "emu"], [1])
+    assert "no images of cat, emu; the figures are of the other classes" in capsys.readouterr().err
+
+
+def test_classes_that_are_numbers_are_in_their_order(tmp_path):
+    make_folder(tmp_path, {"10": 1, "9": 1, "2": 1})
+    assert load_data("folder", tmp_path, val_fraction=0).classes == ["2", "9", "10"]
+
+
+@pytest.mark.parametrize(
+    "suffix, kind", [("jfif", "JPEG"), ("jpe", "JPEG"), ("gif", "GIF"), ("avif", "AVIF")]
+)
+def test_whatever_pillow_reads_is_an_image(tmp_path, suffix, kind):
+    make_folder(tmp_path, {"cat": 1, "dog": 1})
+    Image.new("RGB", (8, 8), "red").save(tmp_path / f"train/cat/x.{suffix}", format=kind)
+    data = load_data("folder", tmp_path, val_fraction=0)
+    assert f"train/cat/x.{suffix}" in data.train.ids
+    assert len(data.train.prepare((8, 8))) == 3
+
+
 def no_train(root):
     make_folder(root, {"cat": 1, "dog": 1}, part=".")
 

@@ -97,10 +97,10 @@ def spoil(root):
     (folder / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
     (folder / "empty.png").write_bytes(b"")
     (folder / "text.jpg").write_text("not an image at all")
-    (folder / "notes.txt").write_text("a note")
+    (folder / "film.mp4").write_bytes(b"a film")
     (root / "train" / "b" / "script.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
     Image.new("1", (4000, 3000)).save(root / "train" / "b" / "huge.png")
-    return ["empty.png", "huge.png", "notes.txt", "script.png", "text.jpg", "truncated.jpg"]
+    return ["empty.png", "film.mp4", "huge.png", "script.png", "text.jpg", "truncated.jpg"]
 
 
 def test_every_bad_file_is_named_at_once(tmp_path, monkeypatch):

@@ -8,12 +8,11 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import ImageOps
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from sigmoid_vit.annotations.gaze import SIGMA, gaze_map, inside, read_fixations
 from sigmoid_vit.data import BadImage, DataModule, Part, known_ids
 from sigmoid_vit.data.cub import Cub2011
-from sigmoid_vit.data.images import open_image, upright_size
+from sigmoid_vit.data.images import SUFFIXES, open_image, upright_size
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.files import as_text
 
@@ -173,7 +172,7 @@ def _files(folder: Path | None) -> dict[str, list[Path]]:
     files = defaultdict(list)
     for where, _, names in os.walk(folder, followlinks=True):
         for path in map(Path(where).joinpath, sorted(names)):
-            if path.suffix.lower() in IMG_EXTENSIONS and not path.name.startswith("."):
+            if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
                 files[as_text(path.relative_to(folder).with_suffix(""))].append(path)
     for found in files.values():
         found.sort(key=lambda path: path.suffix.lower() != ".png")

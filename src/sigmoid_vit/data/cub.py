@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from scipy.io import loadmat
 
-from sigmoid_vit.data.dataset import DataModule, check_same_classes
+from sigmoid_vit.data.dataset import DataModule, check_classes
 from sigmoid_vit.data.images import listed, open_image
 from sigmoid_vit.data.parts import Part
 from sigmoid_vit.errors import UserError
@@ -30,7 +30,7 @@ class Cub(DataModule):
         if shared or not train:
             what = f"share {listed(shared)}" if shared else "have no train images"
             raise UserError(f"the lists of {root} {what}: restore them from the published archive")
-        check_same_classes(self._classes(train), self._classes(test), f"the test list of {root}")
+        check_classes(self._classes(train), self._classes(test), f"the test list of {root}")
         return root
 
     def read_lists(self, root: Path) -> None:

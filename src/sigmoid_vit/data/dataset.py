@@ -179,10 +179,10 @@ def _chosen_units(by_class: list[tuple[np.ndarray, np.ndarray]], fraction: float
     return sorted(chosen)
 
 
-def check_same_classes(train: Sequence[str], other: Sequence[str], where: str) -> None:
-    """Refuse a part (`where` says which, and where it is) whose classes are not those of train."""
+def check_classes(train: Sequence[str], other: Sequence[str], where: str, all_of_them: bool = True) -> None:
+    """Refuse a part (`where` says which, and where it is) whose classes are not (all of) those of train."""
     missing, extra = sorted(set(train) - set(other)), sorted(set(other) - set(train))
-    if missing or extra:
+    if extra or (missing and all_of_them):
         raise UserError(
             f"the classes of {where} differ from those of train: "
             f"missing there {listed(missing) or 'none'}, not in train {listed(extra) or 'none'}"

@@ -18,7 +18,9 @@ from sigmoid_vit.errors import UserError
 from sigmoid_vit.files import as_text
 
 MAX_PIXELS = 89_478_485  # width x height above which a file counts as oversized (PIL warns from here on)
-FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")  # of the content, whatever the name says
+# of the content, whatever the name says
+FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF", "AVIF", "JPEG2000")
+SUFFIXES = {*IMG_EXTENSIONS, ".jfif", ".jpe", ".jif", ".gif", ".dib", ".pnm", ".avif", ".jp2", ".j2k"}
 
 
 class BadImage(UserError):
@@ -33,7 +35,7 @@ class BadImage(UserError):
 def open_image(path: Path) -> Iterator[Image.Image]:
     """Open an image file, its pixels not yet decoded; whatever goes wrong inside becomes a `BadImage`."""
     try:
-        if Path(path).suffix.lower() not in IMG_EXTENSIONS:
+        if Path(path).suffix.lower() not in SUFFIXES:
             raise BadImage(path, "not an image file")
         if os.path.getsize(path) == 0:
             raise BadImage(path, "empty (0 bytes)")
