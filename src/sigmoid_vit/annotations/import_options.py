@@ -63,6 +63,12 @@ class ImportOptions:
         low=0,
         high=1,
     )
+    mask_value: Sequence[int] = option(
+        (),
+        "values of the object in mask files of label ids, such as 2 (default: all values but 0 and 255)",
+        nargs="+",
+        type=int,
+    )
     boxes: bool = option(False, "CUB: bounding boxes instead of segmentations")
     sigma: float = option(
         SIGMA, "gaze: standard deviation of the Gaussian, of the image's longer side", low=0.001, high=1

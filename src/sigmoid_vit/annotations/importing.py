@@ -51,6 +51,7 @@ class Account:
     unknown: list[str] = field(default_factory=list)  # names in the source that belong to no image
     among_images: list[str] = field(default_factory=list)  # maps that the data set takes for images
     outside: dict[str, int] = field(default_factory=dict)  # fixations outside their image, by image id
+    label_ids: list[int] = field(default_factory=list)  # of masks of label ids
     without: dict[str, list[str]] = field(default_factory=lambda: {reason: [] for reason in COUNTED})
 
     @property
@@ -82,6 +83,11 @@ class Account:
         for what, ids in lines:
             if ids:
                 told.append(f"{what}: {len(ids)} {_first(ids)}")
+        if self.label_ids:
+            ids = ", ".join(map(str, self.label_ids))
+            told.append(
+                f"masks of label ids {ids}: all of them are marked; --mask_value takes some, 255 is a border"
+            )
         if self.outside:
             count, names = sum(self.outside.values()), _first(list(self.outside))
             told.append(f"fixations outside their image, left out: {count} {names}")
@@ -128,11 +134,13 @@ def import_edits(options: ImportOptions) -> Account | Merged:
         prepared = network.prepare(part)
         part = prepared.part  # without the images that cannot be read
     grid = network.grid if network else o.cells
-    source = open_source(o.kind, o.files, data, part, o.boxes, o.sigma)
+    heat = o.mask_edit == "soft"
+    source = open_source(o.kind, o.files, data, part, o.boxes, o.sigma, o.mask_value, heat)
     account = Account(o.edits, o.author or o.kind, tuple(grid), part.name, len(part))
     account.unknown, account.among_images = source.unknown, source.among_images
     account.outside = source.outside
     targets = _targets(o, part, source, account)
+    account.label_ids = sorted(source.label_ids)
     candidates = np.array(list(targets))
     if prepared:
         candidates = choose(o.select, network, prepared, candidates, list(targets.values()))

@@ -17,6 +17,8 @@ from sigmoid_vit.errors import UserError
 from sigmoid_vit.files import as_text
 
 SOURCES = ("masks", "cub200", "cub200_2011", "gaze", "gaze_maps", "ink")
+LABEL_IDS = 32  # values below this, and 255 for a border, are the label ids of a mask, not shades of grey
+BORDER = 255  # of objects in masks of label ids, as Pascal VOC has it: neither object nor background
 GREY = 32  # of 255, the largest difference between the colours of a pixel that still counts as grey
 KEYS = "image_id is the number in images.txt of CUB-200-2011, elsewhere the image's id without suffix"
 
@@ -30,10 +32,18 @@ class Source:
     unknown: list[str] = field(default_factory=list)  # names in the source that belong to no image
     among_images: list[str] = field(default_factory=list)  # maps that the data set takes for images
     outside: dict[str, int] = field(default_factory=dict)  # fixations outside their image, by image id
+    label_ids: set[int] = field(default_factory=set)  # of masks of label ids read so far
 
 
 def open_source(
-    name: str, files: Sequence[str], data: DataModule, part: Part, boxes: bool = False, sigma: float = SIGMA
+    name: str,
+    files: Sequence[str],
+    data: DataModule,
+    part: Part,
+    boxes: bool = False,
+    sigma: float = SIGMA,
+    mask_value: Sequence[int] = (),
+    heat: bool = False,
 ) -> Source:
     """The maps of one of `SOURCES` for the images of a part of a data set.
 
@@ -43,12 +53,15 @@ def open_source(
         files: the folder of masks (none: beside the images) or of gaze maps, or the files of fixations.
         boxes: read the data set's bounding boxes instead of its masks.
         sigma: standard deviation of the Gaussian around a fixation, as a share of the image's longer side.
+        mask_value: the values of the object in mask files; none: see `read_mask`.
+        heat: the mask files are heat maps, whose values are never label ids.
 
     Raises:
         UserError: a file or folder is missing, or is not what it should be.
     """
     if name == "masks":
-        return _masks(Path(files[0]).expanduser() if files else data.root, data, part)
+        folder = Path(files[0]).expanduser() if files else data.root
+        return _masks(folder, data, part, mask_value, heat)
     if name == "gaze":
         return _gaze(files, data, part, sigma)
     if name == "gaze_maps":
@@ -85,6 +98,30 @@ def read_map(path: Path) -> np.ndarray:
         if pixels.min() < 0 or pixels.max() > full:
             raise BadImage(path, "has 32-bit pixels, save it with 8 or 16 bits")
         return pixels.astype(np.float32) / (1 if pixels.max() <= 1 and not lossy else full)
+
+
+def read_mask(path: Path, mask_value: Sequence[int] = (), label_ids: set[int] | None = None) -> np.ndarray:
+    """A mask file as float32 [h, w]: where it has one of `mask_value`, or as `read_map`.
+
+    Without `mask_value`, a file of label ids (coloured by a palette, or all values below LABEL_IDS or BORDER)
+    is marked wherever it is neither 0 nor BORDER; what ids it has goes into `label_ids`. Raises `BadImage`.
+    """
+    with open_image(path) as image:
+        lossy = image.format == "JPEG"
+        is_coloured = image.mode == "P" and np.ptp(np.asarray(image.convert("RGB")), axis=2).max() > GREY
+        image = ImageOps.exif_transpose(image)
+        values = np.asarray(image)
+    if values.ndim == 3 and not np.ptp(values[..., :3], axis=2).any():
+        values = values[..., 0]
+    if mask_value and values.ndim == 2:
+        return np.isin(values, mask_value).astype(np.float32)
+    if values.ndim == 2 and not lossy and values.dtype.kind in "iu":
+        ids = set(np.unique(values).tolist()) - {0, BORDER}
+        if is_coloured or (ids and max(ids) < LABEL_IDS and ids != {1}):
+            if label_ids is not None:
+                label_ids |= ids
+            return np.isin(values, list(ids)).astype(np.float32)
+    return read_map(path)
 
 
 def box_map(box: np.ndarray | None, size: tuple[int, int]) -> np.ndarray | None:
@@ -127,7 +164,13 @@ def _gaze_maps(folder: Path, data: DataModule, part: Part) -> Source:
     return Source(read, f"{folder} (<image_id>.jpg; {KEYS})", _unknown(files, known, data))
 
 
-def _masks(folder: Path | None, data: DataModule, part: Part) -> Source:
+def _masks(
+    folder: Path | None,
+    data: DataModule,
+    part: Part,
+    mask_value: Sequence[int] = (),
+    heat: bool = False,
+) -> Source:
     """Mask files in a folder laid out like the data set, with or without its first level (train, images).
 
     The mask of train/crack/7.jpg is train/crack/7.png or crack/7.png, or either with _mask behind the 7. In
@@ -149,11 +192,19 @@ def _masks(folder: Path | None, data: DataModule, part: Part) -> Source:
     paths = [find(image_id) for image_id in part.ids]
     known = [name for image_id in known_ids(data, part) for name in _mask_names(image_id)]
     masks = [name for name in files if name.endswith("_mask") or not among_images]
+    label_ids: set[int] = set()
+
+    def read(i: int) -> np.ndarray | None:
+        if paths[i] is None:
+            return None
+        return read_map(paths[i]) if heat else read_mask(paths[i], mask_value, label_ids)
+
     return Source(
-        lambda i: paths[i] and read_map(paths[i]),
+        read,
         f"{folder} (as <class>/<stem>.png or <class>/<stem>_mask.png, with or without train/ before it)",
         _unknown(masks, known, data),
         [str(path) for path in paths if path in among_images],
+        label_ids=label_ids,
     )
 
 
