@@ -15,16 +15,17 @@ from typing import BinaryIO, TextIO
 
 from sigmoid_vit.errors import UserError
 
+PRIVATE = 0o600  # the permissions of a file that its owner alone reads and writes
 LEFTOVER_AGE = 600  # seconds since its last byte after which a temporary file counts as abandoned
 
 
-def write_atomically(path: str | Path, write: Callable[[BinaryIO], None]) -> None:
+def write_atomically(path: str | Path, write: Callable[[BinaryIO], None], private: bool = False) -> None:
     """Replace `path` by what `write(file)` writes, in one step that survives a kill and a power cut.
 
     The bytes go to a temporary file in the same folder (made if need be), reach the disk, and are then
     renamed; until that moment the old file stays as it was. A writer that was killed leaves its temporary
     file behind; a later one removes it once it has rested for LEFTOVER_AGE. A symbolic link stays, its
-    target is replaced.
+    target is replaced. A `private` file is PRIVATE, or keeps the permissions that somebody has given it.
 
     Raises:
         UserError: the folder or the disk does not take the file.
@@ -34,7 +35,7 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], None]) -> Non
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(target)
-        with open(temporary, "xb") as file:
+        with open(temporary, "xb", opener=_opener(permissions(target) if private else None)) as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
@@ -83,13 +84,22 @@ def _crc32(content: dict) -> str:
     return f"{zlib.crc32(json.dumps(as_read, sort_keys=True).encode()):08x}"
 
 
-def claim(path: Path, doing: str, owner: str, remedy: str) -> TextIO:
+def permissions(path: Path) -> int:
+    """Who may read and write a file; PRIVATE where there is none."""
+    try:
+        return path.stat().st_mode & 0o666
+    except OSError:
+        return PRIVATE
+
+
+def claim(path: Path, doing: str, owner: str, remedy: str, mode: int | None = None) -> TextIO:
     """The file at `path`, locked until it is closed or the process ends, and naming the owner.
 
     Args:
         doing: what only one process may do, for the error of the next one: "STORE is open for writing".
         owner: who does it.
         remedy: what the next one can do.
+        mode: the file's permissions, where it is this user's own; None: what the umask leaves to a new one.
 
     Raises:
         UserError: another process has it, or the folder does not take it.
@@ -97,7 +107,7 @@ def claim(path: Path, doing: str, owner: str, remedy: str) -> TextIO:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         while True:
-            file = open(path, "a+", encoding="utf-8", errors="replace")  # noqa: SIM115
+            file = open(path, "a+", encoding="utf-8", errors="replace", opener=_opener(mode))  # noqa: SIM115
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if path.exists() and os.path.samestat(os.stat(path), os.fstat(file.fileno())):
                 break
@@ -118,6 +128,19 @@ def sha256(path: str | Path) -> str:
     """The file's SHA-256 as 64 hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _opener(mode: int | None) -> Callable[[str, int], int]:
+    """What `open` takes to open a file with these permissions; None: what the umask leaves to a new one."""
+
+    def opener(name: str, flags: int) -> int:
+        descriptor = os.open(name, flags, 0o666 if mode is None else mode)
+        if mode is not None:
+            with contextlib.suppress(OSError):  # somebody else's file, or a disk without permissions
+                os.fchmod(descriptor, mode)  # the umask may have taken some away
+        return descriptor
+
+    return opener
 
 
 def _remove_leftovers(target: Path) -> None:

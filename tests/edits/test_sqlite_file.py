@@ -15,7 +15,7 @@ import pytest
 from helpers.edits import an_edit, filled_store
 from helpers.runs import ROOT
 
-from sigmoid_vit.edits.sqlite_file import SCHEMA
+from sigmoid_vit.edits.sqlite_file import SCHEMA, StoreMoved
 from sigmoid_vit.edits.store import EditStore
 from sigmoid_vit.errors import UserError
 
@@ -108,6 +108,46 @@ def test_an_open_store_of_an_earlier_version_copied_without_its_log_is_told(path
     assert capsys.readouterr().err == ""
     with EditStore(tmp_path / "copy" / path.name):  # told once: it is a plain file now
         assert capsys.readouterr().err == ""
+
+
+# a file that does not stay where it is
+
+
+def move(path):
+    path.rename(path.with_name("away"))
+
+
+def replace_by_copy(path):
+    shutil.copy(path, path.with_name("copy"))
+    path.with_name("copy").replace(path)
+
+
+@pytest.mark.parametrize("lose", [move, os.remove, replace_by_copy, lambda path: shutil.rmtree(path.parent)])
+def test_nothing_is_called_saved_in_a_file_that_is_not_at_its_path(tmp_path, lose):
+    path = filled_store(tmp_path / "folder" / "edits.sqlite")
+    with EditStore(path) as store:
+        lose(path)
+        with pytest.raises(StoreMoved, match=rf"^{path} was moved, deleted or replaced .*put it back"):
+            store.save(an_edit())
+        assert len(store.history()) == 12  # what was saved before can still be exported
+
+
+def test_a_save_during_which_the_file_is_moved_is_one_revision_once_it_is_back(path, monkeypatch):
+    append = EditStore._append
+
+    def append_and_move(store, *args):
+        stored = append(store, *args)
+        move(path)
+        return stored
+
+    with EditStore(path) as store:
+        edit = an_edit(client_id="a")
+        with monkeypatch.context() as patched, pytest.raises(StoreMoved):
+            patched.setattr(EditStore, "_append", append_and_move)
+            store.save(edit)
+        path.with_name("away").rename(path)
+        assert store.save(edit).revision == 13
+        assert len(store.history()) == 13
 
 
 # files that are refused, and stay as they are

@@ -2,15 +2,16 @@
 
 import hashlib
 import json
+import os
 import sqlite3
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TextIO
 
 from sigmoid_vit.errors import UserError
-from sigmoid_vit.files import claim, write_atomically
+from sigmoid_vit.files import PRIVATE, claim, permissions, write_atomically
 
 APPLICATION_ID = int.from_bytes(b"SViT")  # tells in the file's header whose SQLite file it is
 SCHEMA_VERSION = 1
@@ -45,10 +46,15 @@ BEGIN SELECT RAISE(ABORT, 'a revision comes after all others, on top of the newe
 """
 
 
+class StoreMoved(UserError):
+    """The file of an open store is no longer at its path: what was to be saved is not there."""
+
+
 def claim_store(path: Path, owner: str) -> TextIO:
-    """The right to write to the store at `path`: see `claim`."""
-    doing = f"{path} is already open for writing"
-    return claim(Path(f"{path}.lock"), doing, owner or "another process", "work there or end it")
+    """The right to write to the store at `path`: see `claim`. Who may use the store may use its lock."""
+    lock, doing = Path(f"{path}.lock"), f"{path} is already open for writing"
+    mode = permissions(path if path.exists() else lock) | PRIVATE
+    return claim(lock, doing, owner or "another process", "work there or end it", mode)
 
 
 def open_database(path: Path, readonly: bool) -> sqlite3.Connection:
@@ -91,7 +97,7 @@ def _create(path: Path) -> None:
         if log.exists() and log.stat().st_size:
             raise UserError(f"{path} is missing but {log.name} is there; bring back one or move the other")
     with closing(_empty()) as db:
-        write_atomically(path, lambda file: file.write(db.serialize()))
+        write_atomically(path, lambda file: file.write(db.serialize()), private=True)
 
 
 def _identify(path: Path) -> None:
@@ -149,6 +155,24 @@ def _checked_reader(path: Path, readonly: bool) -> sqlite3.Connection:
 
 def _definitions(db: sqlite3.Connection) -> set[tuple[str, str]]:
     return {tuple(row) for row in db.execute("SELECT name, sql FROM sqlite_master")}
+
+
+@contextmanager
+def in_place(path: Path, opened: os.stat_result) -> Iterator[None]:
+    """Raise `StoreMoved` if, before or after the block, another file than the opened one is at the path."""
+    _require_in_place(path, opened)
+    yield
+    _require_in_place(path, opened)
+
+
+def _require_in_place(path: Path, opened: os.stat_result) -> None:
+    with suppress(OSError):
+        if os.path.samestat(os.stat(path), opened):
+            return
+    raise StoreMoved(
+        f"{path} was moved, deleted or replaced while it was open, so nothing can be saved there; "
+        "put it back, or end this program and start it again"
+    )
 
 
 @contextmanager

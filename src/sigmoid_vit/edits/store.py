@@ -15,7 +15,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sigmoid_vit.edits.sqlite_file import claim_store, digest, explained, open_database, require_digest
+from sigmoid_vit.edits.sqlite_file import (
+    claim_store,
+    digest,
+    explained,
+    in_place,
+    open_database,
+    require_digest,
+)
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.files import write_atomically
 from sigmoid_vit.model.edit import AttentionEdit, as_indices
@@ -111,6 +118,7 @@ class EditStore:
         try:
             with explained(self.path):
                 self._db = open_database(self.path, readonly)
+                self._opened = os.stat(self.path)
         except BaseException:
             self._release()
             raise
@@ -146,6 +154,7 @@ class EditStore:
             Conflict: `base` is not the image's newest revision, or it is None and there is a current edit.
             UserError: a rule of `AttentionEdit` or the type of a field is broken, the `client_id` belongs to
                 another edit, the store is readonly, the disk is full. Nothing is stored.
+            StoreMoved: the file is not at `path` any more; saved again once it is back, it is one revision.
         """
         edit = _validated(replace(edit, created=None, deleted=False))
         with self._transaction():
@@ -214,7 +223,7 @@ class EditStore:
         if Path(path).exists():
             raise UserError(f"{path} exists and is never overwritten; give the copy another name")
         with self._lock, explained(self.path):
-            write_atomically(path, lambda file: self._db.execute("VACUUM INTO ?", (file.name,)))
+            write_atomically(path, lambda file: self._db.execute("VACUUM INTO ?", (file.name,)), private=True)
 
     def _append(self, edit: StoredEdit, base: int | None) -> StoredEdit:
         if first := self._saved_before(edit.client_id, edit.image_id):
@@ -250,10 +259,10 @@ class EditStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        """All of the block or nothing; left without an error, it is on the disk."""
+        """All of the block or nothing; left without an error, it is on the disk, in the file at the path."""
         if self.readonly:
             raise UserError(f"{self.path} was opened for reading only")
-        with self._lock, explained(self.path):
+        with self._lock, explained(self.path), in_place(self.path, self._opened):
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
