@@ -1,18 +1,31 @@
 """Each sentence of the security model, attacked; and each protection taken out, to see the attack succeed."""
 
 import json
+import os
 import secrets
 import socket
+import time
 import urllib.request
 from contextlib import suppress
+from threading import Event, Thread
 
 import pytest
-from helpers.editing import BINARY, OWN, Page, app_of, make_run
+from helpers.editing import (
+    BINARY,
+    OWN,
+    SMALL,
+    Page,
+    all_predicted,
+    app_of,
+    make_images,
+    make_run,
+    open_page,
+)
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from sigmoid_vit.editor import api_post, security
+from sigmoid_vit.editor import api_post, connection, security
 from sigmoid_vit.editor import app as app_module
 from sigmoid_vit.editor.responses import AsciiJson, refusal
 from sigmoid_vit.editor.security import Policy, RequireKnownHost, RequireOwnPage, RequireToken, allowed_hosts
@@ -39,7 +52,7 @@ IMAGE = (
     "/decision",
     "/history",
 )
-READ = ("session", "queue", "export", *(f"images/0{what}" for what in IMAGE))
+READ = ("session", "queue", "items", "export", *(f"images/0{what}" for what in IMAGE))
 CHANGES = ("edit", "delete", "restore", "accept", "skip")
 POSTS = (*CHANGES, "predict")
 
@@ -271,6 +284,80 @@ def test_every_response_carries_the_headers(session, page, monkeypatch):
     assert seen == {200, 401, 403, 404, 405, 409, 413}
     monkeypatch.setattr(Policy, "headers", lambda self: {})
     assert not HEADERS.keys() & Page(app_of(session)).get("session").headers.keys()
+
+
+@pytest.fixture
+def server(run, tmp_path):
+    """A server that listens, in a thread."""
+    server, ready = Server(EditorOptions(str(run.folder), tmp_path / "edits.sqlite", "val", port=0)), Event()
+    server.when_ready = ready.set
+    thread = Thread(target=server.run)
+    thread.start()
+    assert ready.wait(60)
+    yield server
+    server.should_exit = True
+    thread.join()
+
+
+def exchange(server, request):
+    """Everything that the server sends for the bytes of a request, until it ends the connection."""
+    with socket.create_connection(("127.0.0.1", server.port), 30) as connection:
+        connection.sendall(request)
+        return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"\x16\x03\x01 GET\r\n\r\n",  # https
+        b"GET / HTTP/1.1\r\nHost 127.0.0.1\r\n\r\n",
+        b"GET /" + b"x" * 70_000,
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: many\r\n\r\n",
+    ],
+    ids=["bytes", "header", "long", "length"],
+)
+def test_what_is_no_http_gets_the_same_headers(server, request_bytes):
+    head, body = exchange(server, request_bytes).split("\r\n\r\n")
+    assert head.startswith("HTTP/1.1 400 ")
+    headers = dict(line.lower().split(": ", 1) for line in head.splitlines()[1:])
+    assert HEADERS.items() <= headers.items()
+    assert "no HTTP request" in json.loads(body)["error"]
+
+
+def test_only_the_client_has_to_be_quick(server, monkeypatch):
+    monkeypatch.setattr(connection, "REQUEST_SECONDS", 0.3)
+    facts, head = server.session.facts, f"GET /api/session HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n"
+    monkeypatch.setattr(server.session, "facts", lambda: time.sleep(1) or facts())
+    head += f"Authorization: Bearer {server.policy.token}\r\nConnection: close\r\n"
+    assert exchange(server, head.encode()) == ""
+    assert exchange(server, f"{head}\r\n".encode()).startswith("HTTP/1.1 200 ")
+
+
+def test_what_is_written_is_private_until_it_is_shared(tmp_path):
+    folder = make_images(tmp_path / "images", [(20, 20)] * 2)
+    run = make_run(tmp_path, "--dataset", "folder", "--dataset_path", str(folder), *SMALL)
+    store, umask = tmp_path / "edits/edits.sqlite", os.umask(0o022)
+
+    def permissions():
+        with open_page(run, store) as page:
+            page.save(0)
+            page.get("images/0/thumbnail")
+            all_predicted(page)
+        cache = run.folder / "editor_cache"
+        files = [*store.parent.iterdir(), *(path for path in cache.rglob("*") if path.is_file())]
+        assert {file.suffix for file in files} >= {".sqlite", ".lock", ".npz", ".jpg"}
+        return {oct(file.stat().st_mode & 0o777) for file in files}, files
+
+    try:
+        modes, files = permissions()
+        assert modes == {"0o600"}
+        for file in files:
+            file.chmod(0o660)
+        (run.folder / "editor_cache/train.npz").write_bytes(b"")  # is computed and written again
+        store.with_name("edits.sqlite.lock").unlink()
+        assert permissions()[0] == {"0o660"}
+    finally:
+        os.umask(umask)
 
 
 def test_who_may_frame_the_page_is_said_by_the_policy(session):

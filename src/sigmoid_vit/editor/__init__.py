@@ -3,7 +3,8 @@
     serve(EditorOptions(run="result/demo"))  # what src/edit_attention.py does
     show("result/demo")                      # in a notebook
 
-`server` is the process, `session` what it works with: a run's network (`predictor`) and a part of its data
+`server` is the process, and between it and the browser are its `ports`, each `connection`, and how the
+`browser` is opened. `session` is what it works with: a run's network (`predictor`) and a part of its data
 (`part_images`, `part_predictions`, `part_edits`, and the `work_queue` made of them). `app` puts the addresses
 together: `api_get`, `api_post`, what they take (`request_fields`), what they give (`responses`), and who may
 use them (`security`). `page` is what runs in the browser.

@@ -18,6 +18,7 @@ from sigmoid_vit.editor import api_get, api_post
 from sigmoid_vit.editor.responses import Refused, refusal
 from sigmoid_vit.editor.security import Policy, RequireKnownHost, RequireOwnPage, RequireToken
 from sigmoid_vit.editor.session import Session
+from sigmoid_vit.edits.sqlite_file import StoreMoved
 from sigmoid_vit.edits.store import Conflict
 from sigmoid_vit.errors import UserError
 
@@ -49,6 +50,7 @@ def create_app(session: Session, policy: Policy, root_path: str = "") -> Starlet
             Refused: lambda request, error: refusal(error.status, str(error)),
             BadImage: _bad_image,
             Conflict: _conflict,
+            StoreMoved: _store_moved,
             UserError: _user_error,
             ClientDisconnect: lambda request, error: Response(status_code=400),
         },
@@ -76,6 +78,11 @@ def _conflict(request: Request, error: Conflict) -> Response:
     names = ("revision", "author", "created", "deleted", "note", "layers", "heads", "queries")
     theirs = error.theirs and {name: getattr(error.theirs, name) for name in names}
     return refusal(409, str(error), theirs=theirs)
+
+
+def _store_moved(request: Request, error: StoreMoved) -> Response:
+    print(f"error: {error}", file=sys.stderr)
+    return refusal(503, "NOT SAVED: the store is not where it was; the terminal says more")
 
 
 def _user_error(request: Request, error: UserError) -> Response:

@@ -1,18 +1,21 @@
 """The server as a process of its own, or as a thread beside a notebook."""
 
-import os
+import functools
 import socket
 import sys
 import threading
 import webbrowser
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uvicorn
 
 from sigmoid_vit.editor.app import create_app
+from sigmoid_vit.editor.browser import has_screen, start_page
+from sigmoid_vit.editor.connection import MAX_REQUEST_LINE, QUEUE, TAKEN_AT_ONCE, Connection
+from sigmoid_vit.editor.ports import listen, listen_near, usual_port
 from sigmoid_vit.editor.security import NOTEBOOK, Policy, allowed_hosts
 from sigmoid_vit.editor.session import EditorOptions, Session, login_name
 from sigmoid_vit.errors import UserError
@@ -20,7 +23,6 @@ from sigmoid_vit.errors import UserError
 if TYPE_CHECKING:
     from IPython.display import IFrame
 
-MAX_REQUEST_LINE = 2**16  # bytes of a request's first line and headers; a note travels in the first line
 ANY_HOST = ("", "0.0.0.0", "::")
 GRACE = 5  # seconds that requests in progress have to end after Ctrl-C
 
@@ -33,7 +35,11 @@ class Server(uvicorn.Server):
     """
 
     def __init__(self, options: EditorOptions, frame_ancestors: str = "'none'") -> None:
-        self.options, self.listener = options, _listen(options.host, options.port)
+        self.options, self.usual = options, usual_port(options.edits)
+        if options.port is None:
+            self.listener = listen_near(options.host, self.usual)
+        else:
+            self.listener = listen(options.host, options.port)
         self.port = self.listener.getsockname()[1]
         try:
             self.session = Session(options, owner=f"the editor at {self.address}")
@@ -43,10 +49,11 @@ class Server(uvicorn.Server):
         hosts = allowed_hosts(options.host, self.port, options.allow_host)
         self.policy = Policy(hosts, frame_ancestors)
         self.when_ready: Callable[[], None] = lambda: None
+        self.at_end = ExitStack()
         app = create_app(self.session, self.policy, options.root_path)
         config = uvicorn.Config(
             app,
-            http="h11",
+            http=functools.partial(Connection, labels=self.policy.headers()),
             ws="none",
             loop="asyncio",
             log_config=None,  # warnings go to stderr
@@ -54,6 +61,7 @@ class Server(uvicorn.Server):
             proxy_headers=False,
             server_header=False,
             h11_max_incomplete_event_size=MAX_REQUEST_LINE,
+            backlog=TAKEN_AT_ONCE,
             timeout_graceful_shutdown=GRACE,
         )
         super().__init__(config)
@@ -70,10 +78,25 @@ class Server(uvicorn.Server):
         """The address with the token, for the person alone."""
         return f"{self.address}#token={self.policy.token}"
 
+    @property
+    def notice(self) -> str | None:
+        """What there is to say of a port that is not the store's own, unless the person chose it."""
+        if self.options.port is not None or self.port == self.usual:
+            return None
+        return (
+            f"Another program has port {self.usual}, the usual one of this store's editor. What a browser "
+            "could not save there waits in it until that port is free and the editor is started anew."
+        )
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
+            self.listener.listen(QUEUE)
             self.when_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        self.at_end.close()  # here, as the signal that ended the server ends the process after this
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         try:
@@ -81,6 +104,7 @@ class Server(uvicorn.Server):
         finally:
             self.listener.close()
             self.session.close()
+            self.at_end.close()
 
 
 def serve(options: EditorOptions) -> None:
@@ -96,13 +120,15 @@ def serve(options: EditorOptions) -> None:
             to = f"{login_name()}@{socket.gethostname()}"
             print(f"From another computer, first: ssh -L {port}:{options.host}:{port} {to}")
         print(f"Edits are saved in {options.edits} by themselves. Ctrl-C ends the editor.", flush=True)
-        if not options.no_browser and _has_screen():
-            threading.Thread(target=webbrowser.open, args=(server.link,), daemon=True).start()
+        if server.notice:
+            print(server.notice, flush=True)
+        if not options.no_browser and has_screen():
+            _open_browser(server)
 
     server.when_ready = announce
     with suppress(KeyboardInterrupt):
         server.run()
-    print(f"\nThe editor has ended; every edit that it called saved is in {options.edits}.")
+    print(f"\nThe editor has ended; every edit that it called saved was written to {options.edits}.")
 
 
 _shown: dict[Path, tuple[Server, threading.Thread]] = {}  # the editors of this process, by their stores
@@ -116,11 +142,11 @@ def show(run: str, height: int = 900, address: str | None = None, **options) -> 
         height: of the frame, in pixels.
         address: where the browser reaches the server, if not at http://127.0.0.1:PORT/; "{port}" in it is
             replaced, as in "/proxy/{port}/". The name it is reached under then goes into `allow_host`.
-        **options: further fields of `EditorOptions`, such as edits, split or port (default: any free one).
+        **options: further fields of `EditorOptions`, such as edits, split or port (default: the store's own).
     """
     from IPython.display import IFrame  # comes with every notebook, and nothing else needs it
 
-    options = EditorOptions(run, **{"port": 0, **options})
+    options = EditorOptions(run, **options)
     store = Path(options.edits).resolve()
     if store in _shown:  # the cell is run again
         server, thread = _shown.pop(store)
@@ -134,27 +160,17 @@ def show(run: str, height: int = 900, address: str | None = None, **options) -> 
         if not thread.is_alive():
             raise UserError("the editor did not start; the reason stands above")
     _shown[store] = server, thread
+    if server.notice:
+        print(server.notice)
     address = (address or server.address).format(port=server.port)
     return IFrame(f"{address}#token={server.policy.token}", width="100%", height=height)
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+def _open_browser(server: Server) -> None:
+    """Open the page beside the server's work; the file that leads there lies as long as the server runs."""
     try:
-        listener = socket.create_server((host, port), family=family)
-        # each connection inherits it: head and body of a response are two writes, and the second would wait
-        # for the browser to acknowledge the first, 40 ms
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return listener
+        file = server.at_end.enter_context(start_page(server.link))
     except OSError as error:
-        raise UserError(
-            f"port {port} of {host} cannot be used ({error.strerror or error}); if another editor has it, "
-            "end that one or choose another with --port (0: any free one)"
-        ) from error
-
-
-def _has_screen() -> bool:
-    """Whether a browser would open in front of the person, and not on a server reached by ssh."""
-    if "SSH_CONNECTION" in os.environ:
-        return False
-    return sys.platform in ("darwin", "win32") or bool({"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys())
+        print(f"warning: no browser is opened ({error}); open the address above", file=sys.stderr)
+        return
+    threading.Thread(target=webbrowser.open, args=(file.as_uri(),), daemon=True).start()

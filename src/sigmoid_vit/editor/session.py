@@ -47,7 +47,9 @@ class EditorOptions:
     )
     dataset_path: str | None = option(None, "where the data set is now, if it was moved")
     author: str = option("", "of the edits, unless the page names another (default: login name)")
-    port: int = option(8765, "0: any free one", low=0, high=65535)
+    port: int | None = option(
+        None, "0: any free one (default: the same one for a store at every start)", low=0, high=65535
+    )
     host: str = option("127.0.0.1", "address to listen on (default: 127.0.0.1, this computer only)")
     allow_host: Sequence[str] = option(
         (),
