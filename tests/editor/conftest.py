@@ -4,6 +4,7 @@ import pytest
 from helpers.browser import (
     TRAINING,
     Editor,
+    edit_of_another_run,
     find_browser,
     make_square_images,
     open_browser,
@@ -57,7 +58,8 @@ def editor(square_run):
     """One server for all tests in a browser, each of which edits images of its own."""
     folder = square_run.folder.parent
     with EditStore(folder / "edits.sqlite") as store:
-        store.save_many([propagated_edit(folder / "data", f"{i:03d}.png") for i in (90, 91, 92)])
+        store.save_many([propagated_edit(folder / "data", f"{i:03d}.png") for i in (90, 91, 92, 93)])
+        store.save(edit_of_another_run(folder / "data", "094.png"))
     editor = Editor(square_run.folder, folder / "edits.sqlite", "test").start()
     yield editor
     editor.kill()

@@ -5,7 +5,9 @@ import itertools
 import json
 import os
 import subprocess
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +23,10 @@ from helpers.editing import (
     open_page,
     wait_for,
 )
-from PIL import Image
+from PIL import Image, ImageFile
 
 from sigmoid_vit import AttentionEdit, UserError, decision_map
+from sigmoid_vit.data.images import upright_size
 from sigmoid_vit.edits.exchange import read_export
 from sigmoid_vit.edits.next_images import EDIT_NEXT, report_file
 from sigmoid_vit.edits.store import EditStore
@@ -98,17 +101,34 @@ def test_what_teaches_most_comes_first_until_it_is_edited(run, tmp_path):
         open_page(run, store).__enter__()
 
 
-def test_filters_and_pages_of_the_queue(page):
+def test_filters_and_items_of_the_queue(page):
     all_predicted(page)
+    page.save(4)
+    page.skip(5)
     whole = items(page, order="name", limit=1000)
-    after = {place: whole[place]["k"] for place in (19, 128, 129)}
-    assert items(page, order="name", after=after[19], limit=7) == whole[20:27]
-    assert items(page, order="name", after=after[128]) == whole[129:]
-    assert items(page, order="name", after=after[129]) == []
+    listed = page.get("queue", order="name", limit=20).json()
+    assert listed["items"] == whole[:20]
+    assert listed["images"] == [item["k"] for item in whole]
+    done = {4: "d", 5: "s"}
+    assert listed["statuses"] == "".join(done.get(k, "t") for k in listed["images"])
+    some = [whole[place] for place in (129, 3, 60)]
+    found = page.get("items", images=",".join(str(item["k"]) for item in some))
+    assert found.json() == {"items": some}
     threes = page.get("queue", **{"order": "name", "class": 3, "limit": 1}).json()
-    assert threes["total"] == sum(item["label"] == 3 for item in whole) > len(threes["items"]) == 1
+    expected = [item["k"] for item in whole if item["label"] == 3]
+    assert threes["images"] == expected
+    assert threes["total"] == len(expected) > len(threes["items"]) == 1
     found = items(page, order="name", search="RAIN/11", limit=1000)
     assert found == [item for item in whole if "train/11" in item["id"]] != []
+
+
+def test_a_list_of_50_000_images_is_compact(page):
+    n = 50_000
+    page.session.queue._by_name = np.arange(n) % len(page.session.part)
+    listed = page.get("queue", order="name")
+    assert listed.json()["total"] == len(listed.json()["statuses"]) == n
+    assert len(listed.json()["items"]) == 100
+    assert len(listed.content) < 6 * n
 
 
 def test_the_queue_is_there_before_the_predictions(run, tmp_path, monkeypatch):
@@ -163,6 +183,56 @@ def test_pictures_of_files_are_upright_and_not_too_large(tmp_path):
         assert len(kept) == 4
         kept[0].write_bytes(b"from disk")
         assert b"from disk" in [page.get(f"images/{k}/thumbnail").content for k in range(4)]
+
+
+def test_a_very_long_image_has_a_thumbnail(tmp_path):
+    folder = make_images(tmp_path / "images", [(3000, 3), (3, 3000)])
+    run = make_run(tmp_path, "--dataset", "folder", "--dataset_path", str(folder), *SMALL)
+    with open_page(run, tmp_path / "edits.sqlite") as page:
+        small = [page.get(f"images/{k}/thumbnail").content for k in range(2)]
+        assert [Image.open(io.BytesIO(each)).size for each in small] == [(96, 1), (1, 96)]
+
+
+def test_large_jpegs_are_decoded_small_and_one_at_a_time(tmp_path, monkeypatch):
+    folder = make_images(tmp_path / "images", [(4000, 3000)], suffix=".jpg")
+    run = make_run(tmp_path, "--dataset", "folder", "--dataset_path", str(folder), *SMALL)
+    decoded, now, load = [], [], ImageFile.ImageFile.load
+
+    def watched(image):
+        if not image.tile:  # it is decoded already
+            return load(image)
+        now.append(image)
+        decoded.append((image.size, len(now)))
+        time.sleep(0.05)
+        pixels = load(image)
+        now.remove(image)
+        return pixels
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", watched)
+    with open_page(run, tmp_path / "edits.sqlite") as page, ThreadPoolExecutor(4) as pool:
+        images = page.session.images
+        asked = [pool.submit(each, i) for i in (0, 1) for each in (images.picture, images.thumbnail)]
+    sizes = [Image.open(io.BytesIO(each.result())).size for each in asked]
+    assert sizes == [(1024, 768), (96, 72)] * 2
+    assert sorted(decoded)[: len(asked)] == [((500, 375), 1)] * 2 + [((2000, 1500), 1)] * 2
+
+
+def test_the_headers_of_all_files_are_read_once(tmp_path, monkeypatch):
+    folder = make_images(tmp_path / "images", [(20, 20)] * 3)
+    run = make_run(tmp_path, "--dataset", "folder", "--dataset_path", str(folder), *SMALL)
+    read = []
+    module = "sigmoid_vit.editor.part_images"
+    monkeypatch.setattr(f"{module}.upright_size", lambda path: read.append(path) or upright_size(path))
+
+    def size():
+        read.clear()
+        with open_page(run, tmp_path / "edits.sqlite") as page:
+            return page.session.images.stored_size, len(read)
+
+    assert size() == ((20, 20), 6)
+    assert size() == ((20, 20), 0)
+    Image.new("RGB", (30, 20)).save(folder / "train/a/0.png")
+    assert size() == ((32, 32), 2)  # the second one differs from the first
 
 
 def test_attention_maps(page):

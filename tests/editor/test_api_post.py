@@ -28,7 +28,7 @@ def test_what_is_saved_is_what_comes_back(page):
     assert described["status"] == "done"
     expected = {"revision": 1, "author": "Jörg 森", "note": "Schnabel", "layers": [0, 2], "heads": [1]}
     expected |= {"queries": "cls", "created": response["created"], "confidence": None}
-    assert described["edit"] == expected | {"per_head": False, "resized": False}
+    assert described["edit"] == expected | {"per_head": False, "resized": False, "other_weights": False}
     edit = page.session.edits.store.current(page.session.part.ids[4])
     assert edit.image_sha256 == page.session.part.sha256(4)
     assert len(edit.weights_sha256) == 64
@@ -184,7 +184,7 @@ def test_edits_of_another_grid_and_per_head_are_shown(page, run, tmp_path):
     edited[:, 5, 5] = False
     with EditStore(tmp_path / "edits.sqlite") as store:
         store.save(StoredEdit(part.ids[1], part.sha256(1), coarse, coarse < 2, "a", layers="last"))
-        store.save(StoredEdit(part.ids[2], part.sha256(2), heads, edited, "a"))
+        store.save(StoredEdit(part.ids[2], part.sha256(2), heads, edited, "a", weights_sha256="0" * 64))
     with open_page(run, tmp_path / "edits.sqlite", split="val") as page:
         content = page.get("images/1/edit").content
         value, cells = np.frombuffer(content, "<f4", 36).reshape(6, 6), content[144:]
@@ -195,6 +195,7 @@ def test_edits_of_another_grid_and_per_head_are_shown(page, run, tmp_path):
         edit = page.get("images/1").json()["edit"]
         assert edit["resized"]
         assert not edit["per_head"]
+        assert not edit["other_weights"]  # none are named
         assert edit["layers"] == "last"
         content = page.get("images/2/edit").content
         value, cells = np.frombuffer(content, "<f4", 36).reshape(6, 6), content[144:]
@@ -202,6 +203,7 @@ def test_edits_of_another_grid_and_per_head_are_shown(page, run, tmp_path):
         assert value[3, 3] == pytest.approx(0.5)
         assert cells == b"\1" * 35 + b"\0"
         assert page.get("images/2").json()["edit"]["per_head"]
+        assert page.get("images/2").json()["edit"]["other_weights"]
 
 
 def test_an_edit_of_another_image_of_the_same_name(page, run, tmp_path):
@@ -240,6 +242,19 @@ def test_a_full_disk_is_said_and_saving_works_again(page, tmp_path, capfd):
     assert page.save(20).status_code == 200
     saved = len([response for response in responses if response.status_code == 200])
     assert len(page.session.edits.store.history()) == saved + 2
+
+
+def test_a_store_that_was_moved_is_said_and_saving_works_again(page, tmp_path, capfd):
+    file, away = tmp_path / "edits.sqlite", tmp_path / "away.sqlite"
+    assert page.save(1).status_code == 200
+    file.rename(away)
+    refused = page.save(2, client_id="aa" * 8)
+    assert refused.status_code == 503
+    assert refused.json()["error"].startswith("NOT SAVED: the store is not where it was")
+    assert "was moved, deleted or replaced while it was open" in capfd.readouterr().err
+    assert page.get("export").status_code == 200  # what was saved before is not lost
+    away.rename(file)
+    assert page.save(2, client_id="aa" * 8).json()["revision"] == 2
 
 
 def test_eight_people_at_once_lose_nothing(page):

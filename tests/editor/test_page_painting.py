@@ -15,6 +15,7 @@ from helpers.browser import (
     shows,
     stored,
 )
+from helpers.editing import wait_for
 
 
 def test_paint_until_the_decision_changes_undo_and_reload(editor, visit):
@@ -83,7 +84,7 @@ def test_the_same_by_keyboard_alone(editor, visit):
     page.keyboard.type("0 is erased")  # keys typed into a field are text
     page.keyboard.press("Control+Enter")
     page.locator("#image-name", has_not_text="002.png").wait_for()
-    assert stored(editor, "002.png").note == "0 is erased"
+    wait_for(lambda: stored(editor, "002.png").note == "0 is erased")
     assert marked(stored(editor, "002.png")) == [SQUARE]
 
 
@@ -97,6 +98,36 @@ def test_undo_pressed_quickly_goes_back_as_often(editor, visit):
     for _ in range(3):
         page.keyboard.press("Control+z")
     shows(page, "#edited-count", "^edited cells: 0$")
+
+
+def test_an_open_polygon_is_not_lost(editor, visit):
+    page = visit(editor, "084.png")
+    page.fill("#search", "bird/08")
+    shows(page, "#queue-state", "^10 images$")
+    paint(page, (5, 5))
+    is_saved(page, 1)
+    page.keyboard.press("p")
+    for corner in [(-0.4, -0.4), (-0.4, 2.4), (2.4, 2.4), (2.4, -0.4), (4.4, 4.4)]:
+        page.mouse.click(*cell(page, *corner))
+    page.keyboard.press("Control+z")  # the last corner
+    shows(page, "#edited-count", "^edited cells: 1$")
+    page.locator("#next").click()
+    shows(page, "#stage-message", "^The polygon is not filled yet")
+    page.locator("#items button[title$='bird/085.png']").click()
+    shows(page, "#image-name", "084.png")
+    page.keyboard.press("f")
+    page.locator("#stage-message").wait_for(state="hidden")
+    is_saved(page, 10)
+    assert [len(marked(edit)) for edit in history(editor, "084.png")] == [1, 10]
+    page.keyboard.press("Control+z")
+    is_saved(page, 1)
+    page.mouse.click(*cell(page, 1, 1))
+    page.locator("#next").click()
+    shows(page, "#stage-message", "^The polygon is not filled yet")
+    page.keyboard.press("Escape")
+    page.locator("#stage-message").wait_for(state="hidden")
+    page.locator("#next").click()
+    shows(page, "#image-name", "/085.png")
 
 
 def test_the_cell_cursor_stays_in_sight(editor, visit):

@@ -2,13 +2,42 @@
 
 import re
 
+import pytest
 from helpers.browser import (
     SQUARE,
     Editor,
+    is_saved,
     paint,
     shows,
     stored,
 )
+
+
+def row(page, place):
+    """The row of the list that is at a place, the first one being 1."""
+    return page.locator(f"#items li[aria-posinset='{place}']")
+
+
+def scroll(page, share):
+    page.locator("#items").evaluate("(it, share) => { it.scrollTop = share * it.scrollHeight; }", share)
+
+
+def asked_for(page):
+    """The addresses that the page asks for from now on."""
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    return asked
+
+
+def fetched_ahead(page, name):
+    """Wait until the page has an image that was not opened; its number, and all addresses from now on."""
+    k = page.locator(f"#items button[title$='{name}']").get_attribute("value")
+    asked = asked_for(page)
+    page.select_option("#map", "sigmoid")  # all is fetched anew for this map
+    with page.expect_response(re.compile(f"images/{k}/picture")):
+        pass
+    page.wait_for_timeout(300)  # the picture is decoded
+    return k, asked
 
 
 def test_skip_with_a_reason(editor, visit):
@@ -45,17 +74,7 @@ def test_a_queue_of_200_images(editor, visit):
     page = visit(editor, viewport={"width": 1280, "height": 500})
     page.select_option("#order", "name")
     shows(page, "#queue-state", "^200 images$")
-    page.locator("#items button").first.hover()
-    assert page.locator("#items li").count() == 100
-    for _ in range(60):
-        page.mouse.wheel(0, 2000)
-        if page.locator("#items li").count() == 200:
-            break
-        page.wait_for_timeout(50)
-    page.locator("#items li").last.scroll_into_view_if_needed()
-    page.locator("#items li:last-child img[src^=blob]").wait_for()
-    assert page.locator("#items img[src^=blob]").count() < 150  # fetched as they come into sight
-    page.locator("#items button").first.click()
+    row(page, 1).click()
     page.locator("#items button[aria-current=true] .name", has_text="/000.png").wait_for()
     page.keyboard.press("Control+Enter")
     shows(page, "#image-name", "/001.png")
@@ -68,6 +87,127 @@ def test_a_queue_of_200_images(editor, visit):
     shows(page, "#queue-state", "^1 image$")
     page.fill("#search", "nothing of that name")
     shows(page, "#queue-state", "No image matches")
+
+
+def test_a_long_list_has_only_the_rows_in_sight(editor, visit):
+    page = visit(editor, "040.png", viewport={"width": 1280, "height": 500})
+    asked = asked_for(page)
+    page.fill("#search", "")
+    shows(page, "#queue-state", "^200 images$")
+    pictures = "all => all.every((it) => !it.hasAttribute('src') || (it.complete && it.naturalWidth > 0))"
+    for place in (1, 100, 200):
+        scroll(page, (place - 1) / 200)
+        row(page, place).locator(".classes", has_text="→").wait_for()
+        row(page, place).locator("img[src^=blob]").wait_for()
+        assert page.locator("#items img").evaluate_all(pictures)
+        assert page.locator("#items li").count() < 40
+    assert row(page, 200).get_attribute("aria-setsize") == "200"
+    assert row(page, 200).locator("button").get_attribute("title").endswith("/099.png")
+    assert sum("/queue?" in url for url in asked) == 1
+    assert sum("/items?" in url for url in asked) <= 2
+    assert sum("/thumbnail" in url for url in asked) < 60
+
+
+def test_a_row_changes_without_the_others(editor, visit):
+    page = visit(editor, "041.png")
+    page.fill("#search", "bird/04")
+    shows(page, "#queue-state", "^10 images$")
+    page.locator("#items li").evaluate_all("all => all.forEach((it) => { it.isSame = true; })")
+    paint(page, SQUARE)
+    page.locator("#items button[title$='041.png'] .mark.done").wait_for()
+    assert page.locator("#items li").evaluate_all("all => all.every((it) => it.isSame)")
+
+
+def test_the_list_by_keyboard(editor, visit):
+    page = visit(editor, viewport={"width": 1280, "height": 500})
+    page.select_option("#order", "name")
+    row(page, 1).locator("button").focus()
+    for _ in range(40):
+        page.keyboard.press("Tab")
+    place = "document.activeElement.closest('li')?.ariaPosInSet"
+    assert page.evaluate(place) == "41"
+    scroll(page, 1)
+    row(page, 200).wait_for()
+    assert page.evaluate(place) == "41"  # out of sight, and still there
+    page.keyboard.press("Shift+Tab")
+    assert page.evaluate(place) == "40"
+    page.keyboard.press("Enter")
+    shows(page, "#image-name", r"/039\.png$")
+
+
+def test_the_next_image_is_there_before_it_is_asked_for(editor, visit):
+    page = visit(editor, "042.png")
+    page.fill("#search", "bird/04")
+    k, asked = fetched_ahead(page, "043.png")
+    page.route(re.compile(f"images/{k}/(picture|attention|decision)"), lambda route: route.abort())
+    page.keyboard.press("Control+Enter")
+    shows(page, "#image-name", r"/043\.png$")
+    page.locator("#canvas").wait_for()
+    assert sum(f"images/{k}/picture" in url for url in asked) == 1
+
+
+@pytest.mark.parametrize("what", ["edit", "map"])
+def test_what_was_fetched_ahead_is_dropped_when_it_is_another_now(editor, visit, what):
+    first, second = visit(editor, "044.png"), visit(editor, "045.png")
+    first.fill("#search", "bird/04")
+    k, asked = fetched_ahead(first, "045.png")
+    if what == "edit":
+        paint(second, (1, 1), (1, 2))
+        is_saved(second, 2)
+        first.keyboard.press("Control+Enter")
+        shows(first, "#edited-count", "^edited cells: 2$")
+        second.keyboard.press("Control+z")
+        is_saved(second, 0)
+    else:
+        asked.clear()
+        first.select_option("#map", "rollout")
+        first.keyboard.press("Control+Enter")
+        shows(first, "#map-shown", "^rollout$")
+        assert any(f"images/{k}/attention?layer=1&head=mean&query=cls&view=rollout" in url for url in asked)
+    shows(first, "#image-name", r"/045\.png$")
+
+
+def test_an_exact_map_is_given_up_with_its_image(editor, visit):
+    """Its many passes would stand in front of what the next image needs."""
+    page, ended = visit(editor, "047.png"), []
+
+    def estimates_first(route):
+        response = route.fetch()
+        route.fulfill(response=response, json=response.json() | {"decision_at_once": False})
+
+    page.route("**/api/session?", estimates_first)
+    page.route("**/decision?*exact=yes*", lambda route: None)  # no response
+    page.on("requestfailed", lambda request: ended.append(request.url))
+    with page.expect_request("**/decision?*exact=yes*"):
+        page.reload()
+    shows(page, "#image-name", r"/047\.png$")
+    page.locator("#next").click()
+    page.locator("#image-name:not(:has-text('047.png'))").wait_for()
+    assert any("exact=yes" in url for url in ended)
+    assert not page.locator("#stage-message").is_visible()
+
+
+def test_no_old_picture_stands_under_a_new_name(editor, visit):
+    page = visit(editor, "040.png")
+    page.fill("#search", "bird/04")
+    shows(page, "#queue-state", "^10 images$")
+    page.route("**/picture?*", lambda route: None)  # no response
+    page.locator("#items button[title$='046.png']").click()
+    for selector in ("#canvas", "#bars", "#true-class", "#skip"):
+        page.locator(selector).wait_for(state="hidden")
+    assert page.locator("#image-name").text_content() == "…"
+    assert page.locator("#stage").get_attribute("aria-busy") == "true"
+    page.unroute("**/picture?*")
+    shows(page, "#image-name", r"/046\.png$")
+    page.locator("#canvas").focus()
+    page.route("**/picture?*", lambda route: None)
+    for _ in range(3):  # each counts, although nothing comes yet
+        page.keyboard.press("Control+Enter")
+    assert page.locator("#items button[aria-current=true]").get_attribute("title").endswith("/049.png")
+    page.locator("#canvas").wait_for(state="hidden")
+    page.unroute("**/picture?*")
+    shows(page, "#image-name", r"/049\.png$")
+    assert page.evaluate("document.activeElement.id") == "canvas"  # as before
 
 
 def test_no_image_is_missed_while_others_are_done(square_run, visit, tmp_path):
@@ -85,9 +225,15 @@ def test_no_image_is_missed_while_others_are_done(square_run, visit, tmp_path):
         page.keyboard.press("Control+Enter")
         page.locator(f"#image-name:not(:text-is('{names[-1]}'))").wait_for()
     shows(page, "#queue-state", "^197 images$")
-    page.locator("#items li").last.scroll_into_view_if_needed()
-    page.locator("#items li:nth-child(200)").wait_for(state="attached")
-    assert len(set(page.locator("#items button").evaluate_all("all => all.map((it) => it.title)"))) == 200
+    names = set()
+    for place in range(1, 201, 10):  # each image stands in one place still
+        scroll(page, place / 200)
+        row(page, min(place + 9, 200)).locator(".classes:not(:has-text('… →'))").wait_for()
+        shown = page.locator("#items li").evaluate_all(
+            "all => all.map((it) => [it.ariaPosInSet, it.firstChild.title])"
+        )
+        names |= {tuple(each) for each in shown}
+    assert len(names) == len({title for _, title in names}) == 200
     editor.kill()
 
 

@@ -114,11 +114,74 @@ def test_two_tabs_in_conflict(editor, visit, name, choice):
         assert [edit.author for edit in history(editor, name)] == ["first author", "second author"]
         assert marked(stored(editor, name)) == [(3, 3), (3, 4)]
     else:
-        shows(second, "#edited-count", "^edited cells: 1$")
-        assert len(history(editor, name)) == 1
+        is_saved(second, 1)
+        is_stored(editor, name, [(1, 1)])
+        edits = [(edit.author, marked(edit)) for edit in history(editor, name)]
+        assert edits[0] == ("first author", [(1, 1)])
+        assert edits[1:] == [("second author", [(3, 3), (3, 4)]), ("second author", [(1, 1)])]
+        second.keyboard.press("Control+z")  # back to mine
+        is_saved(second, 2)
+        second.keyboard.press("Control+Shift+z")
+        is_saved(second, 1)
         paint(second, (5, 5))
         is_saved(second, 2)
         assert marked(stored(editor, name)) == [(1, 1), (5, 5)]
+
+
+def test_a_conflict_of_an_image_that_is_not_open(editor, visit):
+    first, second = visit(editor, "080.png"), visit(editor, "080.png")
+    paint(first, (1, 1))
+    is_saved(first, 1)
+    second.route("**/edit?*base=*", lambda route: route.abort())
+    paint(second, (3, 3))
+    shows(second, "#saved", "^NOT SAVED")
+    open_image(second, "081.png")
+    second.unroute("**/edit?*base=*")
+    second.locator("#take-theirs").click()
+    shows(second, "#saved", r"^saved .* revision \d+$")
+    is_stored(editor, "080.png", [(1, 1)])
+    assert [marked(edit) for edit in history(editor, "080.png")] == [[(1, 1)], [(3, 3)], [(1, 1)]]
+
+
+def test_two_people_accept_the_same_edit(editor, visit):
+    first, second = visit(editor, "093.png"), visit(editor, "093.png")
+    first.locator("#accept").click()
+    first.locator("#review").wait_for(state="hidden")
+    shows(first, "#saved", "^saved")
+    second.fill("#author", "second author")
+    second.locator("#accept").click()
+    second.locator("#keep-mine").click()
+    is_saved(second, 1)
+    edits = history(editor, "093.png")
+    assert [edit.author for edit in edits] == ["propagated", "first author", "second author"]
+
+
+def test_a_store_that_is_moved_is_not_called_saved(editor, visit):
+    page, away = visit(editor, "082.png"), editor.edits.with_name("away.sqlite")
+    paint(page, (1, 1))
+    is_saved(page, 1)
+    editor.edits.rename(away)
+    paint(page, (2, 2))
+    shows(page, "#saved", "^NOT SAVED: the file of the store was moved.* kept in this browser and sent again")
+    away.rename(editor.edits)
+    is_saved(page, 2)
+    assert marked(stored(editor, "082.png")) == [(1, 1), (2, 2)]
+
+
+def test_an_image_opened_without_a_network_appears_when_it_is_back(editor, visit):
+    page = visit(editor)
+    page.select_option("#order", "name")
+    page.fill("#search", "bird/08")
+    shows(page, "#queue-state", "^10 images$")
+    page.context.set_offline(True)
+    page.locator("#items button[title$='bird/083.png']").click()
+    shows(page, "#stage-message", "could not be loaded: the editor's server does not respond")
+    page.context.set_offline(False)
+    page.locator("#canvas").wait_for()  # hidden while there is no image
+    page.locator("#stage-message").wait_for(state="hidden")
+    paint(page, (1, 1))
+    is_saved(page, 1)
+    assert marked(stored(editor, "083.png")) == [(1, 1)]
 
 
 def test_a_file_that_is_away_for_a_while_loses_nothing(square_run, editor, visit):
@@ -159,15 +222,27 @@ def test_the_scope_of_an_image_is_not_that_of_the_next(editor, visit):
 
 def test_a_note_waits_for_its_edit(editor, visit):
     page = visit(editor, "075.png")
+    paint(page, (1, 1))
+    is_saved(page, 1)
+    page.keyboard.press("Control+z")
+    is_saved(page, 0)
     page.fill("#note", "scratch at the rim")
+    shows(page, "#saved", "^The note is kept in this browser until it is saved with an edit or a skip.$")
     open_image(page, "076.png")
+    shows(page, "#saved", "^saved")
     assert page.locator("#note").input_value() == ""
     page.reload()
     open_image(page, "075.png")
     assert page.locator("#note").input_value() == "scratch at the rim"
+    shows(page, "#saved", "^The note is kept in this browser")
     paint(page, (1, 1))
     is_saved(page, 1)
     assert stored(editor, "075.png").note == "scratch at the rim"
+    page.fill("#note", "scratch at the left rim")
+    shows(page, "#saved", "^The note is kept in this browser")
+    page.keyboard.press("Tab")
+    is_saved(page, 1)
+    assert stored(editor, "075.png").note == "scratch at the left rim"
     open_image(page, "076.png")
     page.fill("#note", "out of focus")
     page.keyboard.press("Tab")
@@ -218,6 +293,22 @@ def test_propagated_edits_are_accepted_rejected_or_corrected(editor, visit):
     shows(page, "#image-status", "^propagated$")
 
 
+def test_edits_of_another_grid_or_other_weights_are_said(editor, visit):
+    page = visit(editor, "094.png")
+    resized, weights = page.locator("#resized"), page.locator("#other-weights")
+    assert resized.inner_text().startswith("This edit was drawn on another grid and is resampled")
+    assert weights.inner_text().startswith("This edit was drawn on the maps of other weights")
+    page.select_option("#language", "ja")
+    assert "別のグリッド" in resized.inner_text()
+    assert "別の重み" in weights.inner_text()
+    paint(page, (5, 5))
+    resized.wait_for(state="hidden")  # it is drawn on this one now
+    weights.wait_for(state="hidden")
+    open_image(page, "095.png")
+    assert not resized.is_visible()
+    assert not weights.is_visible()
+
+
 def test_a_draft_finds_its_image_in_a_changed_data_set(square_run, visit, tmp_path):
     data, edits = tmp_path / "data", tmp_path / "edits.sqlite"
     shutil.copytree(square_run.folder.parent / "data", data)
@@ -240,7 +331,7 @@ def test_a_draft_finds_its_image_in_a_changed_data_set(square_run, visit, tmp_pa
         is_stored(editor, "031.png", [(1, 1), (1, 2)])
         assert len(history(editor, "031.png")) == 1
         assert history(editor, "030.png") == []
-        page.reload()
+        page.goto(editor.link)  # as reload() would ask first
         shows(page, "#saved", "^NOT SAVED: the data set has no image test/.*030.png now")
         shows(page, "#edited-count", "^edited cells: 2$")
         paint(page, (1, 3))  # it holds nothing up

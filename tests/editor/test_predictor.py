@@ -117,6 +117,14 @@ def test_the_decision_map_is_the_models_own_exact_or_estimated(monkeypatch):
     predictor.close()
 
 
+def test_a_map_that_nobody_waits_for_is_given_up(predictor, monkeypatch):
+    erased, effect = [], predictor._effect
+    monkeypatch.setattr(predictor, "_effect", lambda *args: erased.append(1) or effect(*args))
+    with pytest.raises(UserError, match="nobody waits for the map of image 2"):
+        predictor.decision(2, None, None, True, lambda: not erased)
+    assert len(erased) == 1
+
+
 def test_a_request_that_does_not_fit_is_a_sentence(predictor):
     for ask in (
         lambda: predictor.edited(0, random_edit(batch=1, grid=(5, 5))),

@@ -137,8 +137,10 @@ def test_wrong_json_is_refused(page, refused, body):
 
 BIG = "9" * 5000
 READING = {
-    "queue": f"order=x class=-1 class=10 class=NaN class=%00 class=٣ after=-1 after=1e3 after={BIG} "
-    f"after=130 limit=0 limit=1001 limit=NaN status=open search={'x' * 201}",
+    "queue": f"order=x class=-1 class=10 class=NaN class=%00 class=٣ class={BIG} "
+    f"limit=0 limit=1001 limit=NaN status=open search={'x' * 201}",
+    "items": f"images=-1 images=130 images=NaN images=1e2 images=1, images=1,130 images={BIG} "
+    f"images={','.join(['0'] * 1001)}",
     "images/0/attention": "layer=3 layer=-1 layer=NaN head=2 head=x query=36 query=-1 query=nan view=x",
     "images/0/decision": "explained=x explained=0 exact=x exact=1",
     "images/0/edit": f"revision=x revision=-1 revision={BIG}",
@@ -202,8 +204,15 @@ PLACES = (
     "picture",
     "history",
 )
-PATHS = ["session", "queue", "export", "images", *(f"images/{k}/{what}" for k in (0, 999) for what in PLACES)]
-NAMES = """base client_id author note layers heads queries revision order class limit search status after
+PATHS = [
+    "session",
+    "queue",
+    "items",
+    "export",
+    "images",
+    *(f"images/{k}/{what}" for k in (0, 999) for what in PLACES),
+]
+NAMES = """base client_id author note layers heads queries revision order class limit search status images
     layer head query view"""
 VALUES = st.sampled_from(["all", "none", "0", "1", "NaN", "-1", "cls", "rollout", "1e9", "abcdef012345"])
 METHODS = ("GET", "POST", "POST", "POST", "PUT", "DELETE", "HEAD", "OPTIONS")

@@ -109,6 +109,14 @@ def propagated_edit(data, name):
     )
 
 
+def edit_of_another_run(data, name):
+    """What a network of another grid and other weights leaves: half of the image at 0."""
+    image_id = f"test/{BIRD}/{name}"
+    value = np.zeros((GRID - 2, GRID - 2), np.float32)
+    edited = np.arange(value.size).reshape(value.shape) < value.size // 2
+    return StoredEdit(image_id, sha256(data / image_id), value, edited, "noor", weights_sha256="0" * 64)
+
+
 def open_image(page, name):
     page.select_option("#order", "name")
     page.fill("#search", f"bird/{name}")

@@ -4,6 +4,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from anyio import from_thread
 from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
@@ -17,7 +18,7 @@ from sigmoid_vit.edits.exchange import export_edits
 from sigmoid_vit.edits.store import StoredEdit
 
 BINARY = "application/octet-stream"
-PAGE = 1000  # images of the queue in one response, at most
+PAGE = 1000  # images whose items are in one response, at most
 
 
 def routes() -> list[Route]:
@@ -26,6 +27,7 @@ def routes() -> list[Route]:
     return [
         Route("/session", session),
         Route("/queue", queue),
+        Route("/items", items),
         Route("/export", export),
         Route(image, describe),
         Route(f"{image}/edit", edit),
@@ -48,10 +50,14 @@ def queue(request: Request) -> Response:
         p.optional_number(request, "class", None, high=len(s.classes) - 1),
         p.text(request, "search"),
         p.choice(request, "status", ("all", *STATUSES)),
-        p.optional_number(request, "after", None, high=len(s.part) - 1),
         p.optional_number(request, "limit", 100, low=1, high=PAGE),
     )
     return AsciiJson(page)
+
+
+def items(request: Request) -> Response:
+    s = _session(request)
+    return AsciiJson({"items": s.queue.items(p.images(request, len(s.part), PAGE))})
 
 
 def describe(request: Request) -> Response:
@@ -66,7 +72,7 @@ def describe(request: Request) -> Response:
         **top_classes(unedited, unedited, s.part.labels[k]),
         "size": s.images.shown_size(k),
         "newest": newest and newest.revision,
-        "edit": current and _described(current, s.predictor.grid),
+        "edit": current and _described(current, s),
         "of_another_image": {"revision": newest.revision, "author": newest.author} if is_other else None,
         "status": s.edits.status[k],
     }
@@ -114,7 +120,7 @@ def decision(request: Request) -> Response:
     exact = p.choice(request, "exact", ("yes", "no")) == "yes"
     true = int(s.part.labels[k])
     target, against = (true if explained == "true" else None), (true if explained == "against_true" else None)
-    values = s.predictor.decision(k, target, against, exact)
+    values = s.predictor.decision(k, target, against, exact, lambda: not _has_left(request))
     return Response(values.numpy().astype("<f4").tobytes(), media_type=BINARY)
 
 
@@ -142,10 +148,19 @@ def export(request: Request) -> Response:
     return FileResponse(file, media_type="application/zip", filename="edits.zip", background=remove)
 
 
-def _described(edit: StoredEdit, grid: tuple[int, int]) -> dict:
+def _described(edit: StoredEdit, s: Session) -> dict:
     names = ("revision", "author", "created", "layers", "heads", "queries", "note", "confidence")
-    shown = {"per_head": edit.value.ndim == 3, "resized": edit.value.shape[-2:] != grid}
+    shown = {
+        "per_head": edit.value.ndim == 3,
+        "resized": edit.value.shape[-2:] != s.predictor.grid,
+        "other_weights": edit.weights_sha256 not in ("", s.edits.weights_sha256),
+    }
     return {name: getattr(edit, name) for name in names} | shown
+
+
+def _has_left(request: Request) -> bool:
+    """Whether the page has given the request up; to be called by the thread that answers it."""
+    return from_thread.run(request.is_disconnected)
 
 
 def _session(request: Request) -> Session:

@@ -2,15 +2,17 @@
 
 import hashlib
 import io
+import json
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
@@ -29,14 +31,17 @@ Mask = Callable[[int], np.ndarray | None]  # image number -> float32 [h, w] in 0
 class PartImages:
     """The images of one part of a data set, each decoded when it is needed; a bad file raises `BadImage`.
 
+    One file at a time is decoded, so that large ones take the memory of one.
+
     Args:
         transform: makes the network's input of them.
-        cache: folder for the thumbnails of image files.
+        cache: folder for what is kept of image files: their thumbnails and the size they are read in.
         mask: gives the mask of an image; None where there are no masks.
     """
 
     def __init__(self, part: Part, transform: BatchTransform, cache: Path, mask: Mask | None) -> None:
         self.part, self.transform, self.cache, self.mask = part, transform, cache, mask
+        self._decoding = threading.Lock()
 
     def __len__(self) -> int:
         return len(self.part)
@@ -45,12 +50,31 @@ class PartImages:
         """Image i as `Part.prepare` keeps it: uint8 [3, h, w]."""
         if self.part.images is not None:
             return self.part.images[i]
-        return decode(self.part.paths[i], self.stored_size, self.transform.interpolation)
+        size = self.stored_size
+        with self._decoding:
+            return decode(self.part.paths[i], size, self.transform.interpolation)
 
     @cached_property
     def stored_size(self) -> tuple[int, int]:
-        """The size (h, w) that the images of files are read in, as `Part.prepare` keeps them."""
-        return stored_size(map(_size, self.part.paths), self.transform.size)
+        """The size (h, w) that the images of files are read in, as `Part.prepare` keeps them.
+
+        It is kept on disk, as it may take the headers of all files.
+        """
+        file = self.cache / f"{self.part.name}_size.json"
+        key = hashlib.sha256(f"{self.transform.size} {self.file_states()}".encode()).hexdigest()
+        with suppress(OSError, ValueError, KeyError, TypeError):  # none, or a damaged one
+            kept = json.loads(file.read_bytes())
+            if kept["key"] == key:
+                h, w = kept["size"]
+                return h, w
+        size = stored_size(map(_size, self.part.paths), self.transform.size)
+        write_cache(file, json.dumps({"key": key, "size": size}).encode())
+        return size
+
+    def file_states(self) -> str:
+        """Size and time of change of every file, as far as it is there; nothing where there are no files."""
+        states = (path.stat() if path.exists() else None for path in self.part.paths or ())
+        return "".join(f"{state and (state.st_size, state.st_mtime_ns)}" for state in states)
 
     def cover(self, i: int, grid: tuple[int, int]) -> np.ndarray | None:
         """Share of each cell that the mask of image i marks, float64 [gh, gw]; None if it marks nothing."""
@@ -72,28 +96,31 @@ class PartImages:
 
     def picture(self, i: int) -> bytes:
         """The whole image as PNG, at its own size or with a longer side of PICTURE."""
-        image = self._image(i)
-        image.thumbnail((PICTURE, PICTURE), Image.Resampling.BICUBIC)
+        with self._decoding:
+            image = self._image(i, PICTURE)
+            image.thumbnail((PICTURE, PICTURE), Image.Resampling.BICUBIC)
         return _encoded(image, "PNG", compress_level=1)
 
     def thumbnail(self, i: int) -> bytes:
         """The whole image as JPEG with a longer side of THUMBNAIL, kept on disk if it comes from a file."""
         if self.part.paths is None:
-            return _thumbnail(self._image(i))
+            return _thumbnail(self._image(i, THUMBNAIL))
         with self._readable(i):
             state = self.part.paths[i].stat()
         key = os.fsencode(f"{self.part.paths[i].absolute()} {state.st_size} {state.st_mtime_ns}")
         file = self.cache / "thumbnails" / f"{hashlib.sha256(key).hexdigest()[:32]}.jpg"
-        if file.is_file():
+        with suppress(OSError):  # there is none, or it is another user's
             return file.read_bytes()
-        content = _thumbnail(self._image(i))
+        with self._decoding:
+            content = _thumbnail(self._image(i, THUMBNAIL))
         write_cache(file, content)
         return content
 
-    def _image(self, i: int) -> Image.Image:
+    def _image(self, i: int, longer_side: int) -> Image.Image:
+        """Image i with at least these pixels on its longer side, if it has so many."""
         if self.part.paths is None:
             return F.to_pil_image(self.part.images[i])
-        return read_image(self.part.paths[i])
+        return read_image(self.part.paths[i], longer_side)
 
     @contextmanager
     def _readable(self, i: int) -> Iterator[None]:
@@ -106,7 +133,7 @@ class PartImages:
 def write_cache(path: Path, content: bytes) -> None:
     """Keep what can be computed again; a disk that does not take it is a warning and does no harm."""
     try:
-        write_atomically(path, lambda file: file.write(content))
+        write_atomically(path, lambda file: file.write(content), private=True)
     except UserError as error:
         print(f"warning: {error}", file=sys.stderr)
 
@@ -121,7 +148,8 @@ def _size(path: Path) -> tuple[int, int] | BadImage:
 def _thumbnail(image: Image.Image) -> bytes:
     enlarged = max(image.size) < THUMBNAIL  # small images keep their pixels visible
     method = Image.Resampling.NEAREST if enlarged else Image.Resampling.BICUBIC
-    return _encoded(ImageOps.contain(image, (THUMBNAIL, THUMBNAIL), method), "JPEG", quality=85)
+    size = [max(1, round(side * THUMBNAIL / max(image.size))) for side in image.size]
+    return _encoded(image.resize(size, method), "JPEG", quality=85)
 
 
 def _encoded(image: Image.Image, kind: str, **options) -> bytes:

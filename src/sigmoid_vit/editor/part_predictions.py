@@ -101,9 +101,7 @@ class PartPredictions:
         digest = hashlib.sha256(json.dumps([VERSION, self.facts, part.ids, part.labels.tolist()]).encode())
         if part.images is not None:
             digest.update(part.images.contiguous().numpy())
-        for path in part.paths or ():
-            state = path.stat() if path.exists() else None
-            digest.update(f"{state and (state.st_size, state.st_mtime_ns)}".encode())
+        digest.update(self.images.file_states().encode())
         return digest.hexdigest()
 
     def _load(self, key: str) -> None:

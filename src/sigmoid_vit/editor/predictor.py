@@ -80,12 +80,20 @@ class Predictor:
         """Attention rollout over all layers, divided by its maximum, 0..1 [gh, gw]; `query` as above."""
         return self._compute(lambda: self._rollout(i, query))
 
-    def decision(self, i: int, target: int | None, against: int | None, exact: bool) -> Tensor:
+    def decision(
+        self,
+        i: int,
+        target: int | None,
+        against: int | None,
+        exact: bool,
+        is_wanted: Callable[[], bool] = lambda: True,
+    ) -> Tensor:
         """What each cell does to the decision, in nats [gh, gw]: `decision_map` of image i.
 
         Args:
             target, against: classes; a target of None is the predicted one.
             exact: erase every cell; people's requests may come in between.
+            is_wanted: whether somebody still waits for it; raises `UserError` as soon as nobody does.
         """
         if not exact:
             found = self._compute(
@@ -95,6 +103,8 @@ class Predictor:
         gh, gw = self.grid
         effect = torch.zeros(1, gh, gw)
         for cells in torch.arange(gh * gw).split(CELLS_AT_A_TIME):
+            if not is_wanted():
+                raise UserError(f"nobody waits for the map of image {i} any more")
             chosen = torch.zeros(1, gh * gw, dtype=torch.bool).index_fill(1, cells, True).view(1, gh, gw)
             effect += self._compute(lambda c=chosen: self._effect(i, c, target, against))
         return effect[0]

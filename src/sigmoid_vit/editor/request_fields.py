@@ -26,6 +26,15 @@ def position(request: Request, n: int) -> int:
     return number(request.path_params["k"], "the number of an image", 0, n - 1, status=404)
 
 
+def images(request: Request, n: int, limit: int) -> list[int]:
+    """The images=3,17,4 that the query string names, at most `limit` of them, each 0 to n - 1."""
+    text = request.query_params.get("images", "")
+    given = text.split(",", limit) if text else []
+    if len(given) > limit:
+        raise Refused(400, f"images must name at most {limit} images")
+    return [number(each, "the number of an image", 0, n - 1) for each in given]
+
+
 def optional_number(request: Request, name: str, default: int | None, **limits) -> int | None:
     """A number in the query string, or the default where it is left out or empty."""
     given = request.query_params.get(name)

@@ -36,32 +36,27 @@ class WorkQueue:
         self._names = [image_id.lower() for image_id in part.ids]
         self._by_name = np.array(sorted(range(len(part)), key=lambda i: _natural(part.ids[i])), dtype=int)
 
-    def page(
-        self, order: str, class_index: int | None, search: str, status: str, after: int | None, limit: int
-    ) -> dict:
-        """How many images match, how far the work has come, and at most `limit` of the matching images.
+    def page(self, order: str, class_index: int | None, search: str, status: str, limit: int) -> dict:
+        """How far the work has come, and the images that match, in this order.
 
-        They are the first ones, or the first ones behind image `after`, which need not match (any more): so
-        no image is missed when others stop matching while a person works down the list.
+        All of them by their numbers ("images") and the first letters of their statuses ("statuses"), the
+        first `limit` as `items` gives them.
         """
-        positions = self._ordered(order).tolist()
-        first = positions.index(after) + 1 if after in positions else 0
-        search = search.lower()
-
-        def matches(i: int) -> bool:
-            is_class = class_index is None or self.part.labels[i] == class_index
-            return is_class and status in ("all", self.edits.status[i]) and search in self._names[i]
-
-        found = [place for place, i in enumerate(positions) if matches(i)]
+        found = self._matching(self._ordered(order), class_index, search.lower(), status)
         return {
             "total": len(found),
             "ready": self.predictions.ready,
             "progress": self._progress(),
-            "items": [self.item(positions[place]) for place in found if place >= first][:limit],
+            "images": found,
+            "statuses": "".join(self.edits.status[i][0] for i in found),
+            "items": self.items(found[:limit]),
         }
 
-    def item(self, i: int) -> dict:
-        """One image of the queue."""
+    def items(self, images: list[int]) -> list[dict]:
+        """What a row of the list says of each of these images, besides its status."""
+        return [self._item(i) for i in images]
+
+    def _item(self, i: int) -> dict:
         p = self.predictions
         known = p.prediction[i] >= 0
         return {
@@ -70,9 +65,17 @@ class WorkQueue:
             "label": int(self.part.labels[i]),
             "prediction": int(p.prediction[i]) if known else None,
             "confidence": float(p.confidence[i]) if known else None,
-            "p_true": float(p.p_true[i]) if known else None,
-            "status": self.edits.status[i],
         }
+
+    def _matching(
+        self, positions: np.ndarray, class_index: int | None, search: str, status: str
+    ) -> list[int]:
+        if class_index is not None:
+            positions = positions[self.part.labels[positions] == class_index]
+        found = positions.tolist()
+        if status != "all":
+            found = [i for i in found if self.edits.status[i] == status]
+        return [i for i in found if search in self._names[i]] if search else found
 
     def _ordered(self, order: str) -> np.ndarray:
         p, every = self.predictions, self._by_name

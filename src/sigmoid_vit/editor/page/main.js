@@ -3,19 +3,20 @@
 import { errorText, get, shareToken, takeToken } from "./base/api.js";
 import { $, indices, setLanguage, t } from "./base/dom.js";
 import { on } from "./base/events.js";
+import { startAnew } from "./base/leaving.js";
 import { openDrafts, storage } from "./base/storage.js";
 import { listenToControls } from "./screen/controls.js";
 import { listenToKeys } from "./screen/keys.js";
 import "./screen/panels.js";
 import { listenToPointer } from "./screen/pointer.js";
 import { View } from "./screen/view.js";
-import { open } from "./work/opening.js";
+import { choose, open } from "./work/opening.js";
 import * as queue from "./work/queue.js";
 import * as saving from "./work/saving.js";
 import { set, state } from "./work/state.js";
 
 takeToken();
-window.addEventListener("hashchange", () => location.reload());
+window.addEventListener("hashchange", startAnew);
 setLanguage(storage("local").get("language") ?? (navigator.language.startsWith("ja") ? "ja" : "en"));
 await get("session").then(start, (error) => {
   const textContent = error.status === 401 ? t("no_token") : errorText(error);
@@ -30,7 +31,7 @@ async function start(session) {
   on("opened", () => view.fit());
   on("changed", () => view.draw());
   on("grid", () => view.draw());
-  queue.start(session, (k) => (k !== state.k || !state.grid) && open(k));
+  queue.start(session, choose);
   shareToken(); // now, as the drafts of the tabs that it starts anew are theirs
   listenToControls(view);
   listenToPointer(view, listenToKeys(view));

@@ -1,6 +1,7 @@
 // Every request to the server. The token travels in a header, never in an address.
 
 import { t } from "./dom.js";
+import { startAnew } from "./leaving.js";
 import { storage } from "./storage.js";
 
 const tabs = new BroadcastChannel(`sigmoid_vit.token ${location.pathname}`);
@@ -19,17 +20,17 @@ export const shareToken = () => tabs.postMessage(token);
 tabs.onmessage = ({ data }) => {
   if (data === token) return;
   storage("session").set("token", data);
-  location.reload();
+  startAnew();
 };
 
 /** What is thrown: status is 0 without a response; facts are what the response holds, {error, theirs?}. */
 export const failure = (status, facts) => Object.assign(new Error(facts?.error), facts, { status });
 
 /** The content of the server's response as "json", "arrayBuffer" or "blob". */
-async function request(path, params, as, seconds, options = {}, type = {}) {
+async function request(path, params, as, seconds, options = {}, type = {}, signals = []) {
   const address = new URL(`api/${path}?${new URLSearchParams(params)}`, document.baseURI);
   const headers = { Authorization: `Bearer ${token}`, ...type };
-  const signal = AbortSignal.timeout(1000 * seconds);
+  const signal = AbortSignal.any([AbortSignal.timeout(1000 * seconds), ...signals]);
   let response;
   try {
     response = await fetch(address, { ...options, headers, signal, cache: "no-store", credentials: "omit" });
@@ -41,7 +42,9 @@ async function request(path, params, as, seconds, options = {}, type = {}) {
   throw failure(facts?.error ? response.status : 0, facts); // 0: it came from another program
 }
 
-export const get = (path, params, as = "json") => request(path, params, as, as === "blob" ? 600 : 60);
+/** @param signals that end the request; it fails with status 0 then */
+export const get = (path, params, as = "json", signals = []) =>
+  request(path, params, as, as === "blob" ? 600 : 60, {}, {}, signals);
 
 /** Post a grid's bytes, or an object as JSON. */
 export function post(path, params, content) {
@@ -53,6 +56,7 @@ export function post(path, params, content) {
 
 /** An error in the person's words; `id` of the image it is about. */
 export function errorText({ status, message }, id = "") {
-  const names = { 0: "no_response", 401: "token_wrong", 409: "conflict", 424: "unreadable", 507: "disk" };
+  const names = { 0: "no_response", 401: "token_wrong", 409: "conflict", 424: "unreadable" };
+  Object.assign(names, { 503: "store_moved", 507: "disk" });
   return status in names ? t(names[status], { id }) : message;
 }

@@ -1,6 +1,8 @@
 // Events, by which a part of the page reaches others without importing them.
 
 const listeners = {
+  listed: [], // (): the list of images is another
+  opening: [], // (): another image is being fetched
   opened: [], // (isThere): another image is open, or could not be opened
   changed: [], // (): anything about the open image has changed
   grid: [], // (): only its numbers have, or the cell under the pointer or the cell cursor

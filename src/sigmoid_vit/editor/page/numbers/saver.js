@@ -50,17 +50,19 @@ export class Saver {
   #first() {
     return this.state.kind !== "conflict" && this.pending.find(({ id }) => !this.absent.has(id));
   }
-  /** After a conflict: save this page's version on top of theirs, or give it up. */
-  decide(keepMine) {
+  /** After a conflict: save this page's version on top of theirs, and what was added to it meanwhile. */
+  decide() {
     const { change, error } = this.state;
-    change.base = error.theirs?.revision ?? null;
-    this.#keep(this.pending.filter((other) => keepMine || other.id !== change.id));
+    change.base = error.theirs.revision;
+    if (change.kind === "accept") change.kind = "edit"; // what it accepts is not the newest any more
+    this.#keep(this.pending);
     this.#to({ kind: "idle" });
     this.resume();
   }
   /** Resolves when the next change can be sent. */
   async #fail(change, error) {
-    if ("theirs" in error) return this.#to({ kind: "conflict", change, error });
+    if (error.theirs) return this.#to({ kind: "conflict", change, error });
+    if (error.theirs === null) return void (change.base = null); // a store without the image: no conflict
     const isKept = !HOPELESS.includes(error.status);
     this.#to({ kind: "failed", change, error, isKept });
     if (ABSENT.includes(error.status)) {

@@ -3,10 +3,10 @@
 import { errorText, get } from "../base/api.js";
 import { $, ask, element, setLanguage, t, valuesOf } from "../base/dom.js";
 import { storage } from "../base/storage.js";
-import { change, revise, step } from "../work/changes.js";
+import { change, revise, step, typeNote } from "../work/changes.js";
 import { changeMap } from "../work/network.js";
 import { openNext } from "../work/opening.js";
-import { fill, setBrush } from "../work/painting.js";
+import { fill, setBrush, undo } from "../work/painting.js";
 import * as queue from "../work/queue.js";
 import { show, state } from "../work/state.js";
 import { showHistory } from "./revisions.js";
@@ -14,7 +14,7 @@ import { showHistory } from "./revisions.js";
 export function listenToControls(view) {
   const actions = {
     click: {
-      undo: () => step(-1),
+      undo,
       redo: () => step(1),
       reset: () => change("delete"),
       accept: () => change("accept"),
@@ -38,6 +38,7 @@ export function listenToControls(view) {
       brush: ({ target }) => setBrush({ [target.id]: target.valueAsNumber }),
       opacity: () => view.draw(),
       hide: () => view.draw(),
+      note: () => typeNote($("note").value),
     },
     change: {
       "map-choice": () => changeMap(),

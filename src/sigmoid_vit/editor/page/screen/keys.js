@@ -2,7 +2,7 @@
 
 import { $ } from "../base/dom.js";
 import { isBrush } from "../numbers/grid.js";
-import { act, setBrush } from "../work/painting.js";
+import { act, setBrush, setPolygon } from "../work/painting.js";
 import { show, state } from "../work/state.js";
 
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -32,7 +32,7 @@ export function listenToKeys(view) {
       setBrush({ size: $("size").valueAsNumber });
     } else if (key === "Enter" && target === canvas) act(state.cursor);
     else if (key === "h") view.hide(true);
-    else if (key === "Escape") show({ polygon: [] });
+    else if (key === "Escape") setPolygon([]);
     else if (button?.checkVisibility() && !(isRange && key === "Home")) button.click();
     else return false;
     return true;

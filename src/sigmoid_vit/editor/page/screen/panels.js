@@ -4,23 +4,31 @@ import { errorText } from "../base/api.js";
 import { $, element, indices, t, timeOf } from "../base/dom.js";
 import { on } from "../base/events.js";
 import * as queue from "../work/queue.js";
+import { isNoteWaiting } from "../work/changes.js";
 import { waiting } from "../work/saving.js";
 import { state } from "../work/state.js";
 import { colour, scaleOfEdits } from "./view.js";
 
 const percent = (p) => `${(100 * p).toFixed(1)} %`;
 let saverState = { kind: "idle" }; // see Saver
+let focused = null; // what had the focus when the image was hidden
 
-on("opened", showImage);
+on("opening", () => showImage(false, true));
+on("opened", (isThere) => showImage(isThere));
 on("changed", showAll);
 on("grid", showGrid);
 on("predicted", showPrediction);
 on("saving", showSaved);
 
 /** Show that there is an image to work on or, at most, the name of one that cannot be. */
-function showImage(isThere) {
+function showImage(isThere, isBusy = false) {
+  const { activeElement } = document;
+  if (!isThere && activeElement.closest("[data-image]")) focused = activeElement;
   for (const each of document.querySelectorAll("[data-image]")) each.inert = !isThere;
-  $("image-name").textContent = queue.nameOf(state.k);
+  $("stage").ariaBusy = isBusy;
+  $("image-name").textContent = isBusy ? "…" : queue.nameOf(state.k);
+  if (isThere && activeElement === document.body) focused?.focus();
+  if (isThere) focused = null;
 }
 
 function showAll() {
@@ -50,13 +58,15 @@ function showFacts() {
   $("stage").dataset.map = $("map").value;
   $("review").hidden = !edit || info.status !== "propagated";
   $("per-head").hidden = !edit?.per_head;
+  $("resized").hidden = !edit?.resized || isSkipped;
+  $("other-weights").hidden = !edit?.other_weights || isSkipped;
   if (document.activeElement !== $("note")) $("note").value = note; // what is typed there stays
 }
 
 function showTools() {
-  const { undo, grid, brush, scale } = state;
+  const { undo, grid, brush, scale, polygon } = state;
   $("canvas").ariaLabel = t("canvas", grid);
-  $("undo").disabled = undo.peek(-1) === undefined;
+  $("undo").disabled = undo.peek(-1) === undefined && !polygon.length;
   $("redo").disabled = undo.peek(1) === undefined;
   $("reset").disabled = !grid.count;
   for (const button of $("tools").children) button.ariaPressed = button.dataset.tool === brush.tool;
@@ -80,7 +90,8 @@ function showGrid() {
 /** @param newest of the states of the saver */
 function showSaved(newest) {
   const { kind, change, error, isKept, saved } = (saverState = newest);
-  const done = saved ? t("saved", { time: timeOf(saved.created), revision: saved.revision }) : "";
+  const savedAt = () => t("saved", { time: timeOf(saved.created), revision: saved.revision });
+  const done = isNoteWaiting() ? t("note_waits") : saved ? savedAt() : "";
   const failed = () => t(isKept ? "not_saved_kept" : "not_saved", { error: errorText(error, change.id) });
   $("saved").textContent = error ? failed() : kind === "saving" ? t("saving") : done;
   $("saved").className = error ? "bad" : "";

@@ -4,9 +4,8 @@ import { get } from "../base/api.js";
 import { $, ask, dateOf, element, t } from "../base/dom.js";
 import { on } from "../base/events.js";
 import { Grid } from "../numbers/grid.js";
-import { restore } from "../work/changes.js";
+import { restore, takeTheirs } from "../work/changes.js";
 import { attempt, fetchGrid, fetchMaps, fetchPicture } from "../work/fetching.js";
-import { open } from "../work/opening.js";
 import * as queue from "../work/queue.js";
 import * as saving from "../work/saving.js";
 import { state } from "../work/state.js";
@@ -34,12 +33,12 @@ function words(name, { deleted, note, ...facts }) {
   return [line, deleted && t("deleted"), note].filter(Boolean).join(" · ");
 }
 
-/** Ask which of the two edits to keep, and go on with that one. */
+/** Ask which of the two edits to keep; that one becomes the newest revision, after the other one. */
 async function resolve(id, theirs) {
   const k = await queue.find(id).catch(() => null);
   const none = new Grid(state.session.grid);
   const [grid, picture, map] = await Promise.all([
-    fetchGrid(k, theirs?.deleted ? null : theirs?.revision).catch(() => none),
+    fetchGrid(k, theirs.deleted ? null : theirs.revision).catch(() => none),
     fetchPicture(k).catch(() => null),
     fetchMaps(k).catch(() => ({ shown: none.value })),
   ]);
@@ -49,19 +48,17 @@ async function resolve(id, theirs) {
   showVersion("theirs", { ...map, picture, grid }, theirs);
   let choice = "";
   while (!choice) choice = await ask("conflict"); // Esc decides nothing
-  saving.decide(choice === "mine");
-  if (choice !== "mine" && k === state.k) open(k);
+  if (choice === "theirs") takeTheirs(id, theirs, grid);
+  saving.decide();
 }
 
-/** @param facts of the revision; none of one that is gone */
+/** @param facts of the revision */
 function showVersion(name, drawn, facts) {
   const { session } = state;
   $(name).replaceChildren(element("canvas"));
   new View($(name).firstChild, { session, query: "cls", polygon: [], ...drawn });
   const part = (scope) => scopeWords(scope, String(facts[scope] ?? "all"), session);
   const cells = t("edited_cells", { count: drawn.grid.count });
-  const lines = facts
-    ? [words(name, facts), cells, ...["layers", "heads", "queries"].map(part)]
-    : [t("deleted"), cells];
+  const lines = [words(name, facts), cells, ...["layers", "heads", "queries"].map(part)];
   $(`${name}-caption`).textContent = lines.join("\n");
 }

@@ -44,16 +44,32 @@ export function factsOf(info) {
   const hasNote = !isSkipped && info.status !== "propagated"; // that one is no person's
   const hasScope = "layers" in edit && !isSkipped;
   const scope = hasScope ? scopeOf(edit) : (chosenScope ?? scopeOf(state.session.scope));
-  return { info, scope, note: (hasNote && edit.note) || keptNote(info.id) };
+  return { info, scope, note: keptNote(info.id) || (hasNote && edit.note) || "" };
 }
+
+/** Whether a note of the open image is in this browser only. */
+export function isNoteWaiting() {
+  const { info, grid } = state;
+  const kept = grid ? keptNote(info.id) : "";
+  return kept !== "" && kept !== info.edit?.note;
+}
+
+/** Keep a note that is being typed. */
+export function typeNote(note) {
+  if (!state.grid) return;
+  keepNote(state.info.id, note.trim());
+  show();
+}
+
+const author = () => ($("author").validity.valid && $("author").value.trim()) || state.session.author;
 
 /** Save a change of any `kind` the server takes: a state for undo unless it is a step of undo or redo. */
 export function change(kind, facts = {}, isState = true) {
   if (!state.grid) return;
   if (kind === "delete" || kind === "skip") set({ grid: new Grid(state.session.grid) });
-  const { grid, scope, note, undo, info, session } = state;
-  const author = ($("author").validity.valid && $("author").value.trim()) || session.author;
-  const params = kind === "edit" ? { author, ...scope, note } : { author };
+  if (kind === "skip") set({ polygon: [] });
+  const { grid, scope, note, undo, info } = state;
+  const params = { author: author(), ...(["edit", "accept"].includes(kind) && { ...scope, note }) };
   const base = undo.newest ?? null;
   const clientId = saving.add({ kind, id: info.id, params, base, grid: Array.from(grid.bytes), ...facts });
   snapshots.set(clientId, { grid: grid.copy(), scope, note });
@@ -62,6 +78,20 @@ export function change(kind, facts = {}, isState = true) {
   keepUndo(info.id, undo);
   predict();
   show();
+}
+
+/** Bring their revision of an image back, on top of this page's version of it. */
+export function takeTheirs(id, { revision: target, deleted }, grid) {
+  const kind = deleted ? "delete" : "restore";
+  if (state.grid && id === state.info.id) {
+    set({ grid });
+    return change(kind, { target });
+  }
+  const undo = keptUndo(id);
+  const params = { author: author() };
+  const clientId = saving.add({ kind, id, params, base: null, grid: Array.from(grid.bytes), target });
+  undo.push(deleted ? null : clientId);
+  keepUndo(id, undo);
 }
 
 /** Save what was painted over the grid `before`, if it is another now. */

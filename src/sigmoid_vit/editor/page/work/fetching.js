@@ -4,6 +4,7 @@ import { errorText, get } from "../base/api.js";
 import { $, t, valuesOf } from "../base/dom.js";
 import { Grid } from "../numbers/grid.js";
 import * as queue from "./queue.js";
+import * as saving from "./saving.js";
 import { state } from "./state.js";
 
 const NARROW = 0.01; // of a scale: less would show noise
@@ -28,11 +29,35 @@ export async function fetchGrid(k, revision) {
   return new Grid(state.session.grid, bytes);
 }
 
+/** Whose attention is shown of an image that is opened. */
+export const firstQuery = () => (state.session.class_token ? "cls" : "0");
+
+/**
+ * Everything about an image that is opened; its grid is that of the change that still waits to be saved.
+ * @param waiting see saving.waitingNow
+ * @param turn(earlier) the next request is made once this resolves; without it, all are made at once
+ */
+export async function fetchImage(k, waiting, turn = () => null) {
+  const described = get(`images/${k}`);
+  await turn(described);
+  const edit = described.then(({ id, edit: newest }) => {
+    const change = waiting(id);
+    return change ? saving.gridOf(change) : fetchGrid(k, newest?.revision);
+  });
+  await turn(edit);
+  const map = fetchMaps(k, isExactAtOnce(), firstQuery());
+  await turn(map);
+  const [info, grid, maps, picture] = await Promise.all([described, edit, map, fetchPicture(k)]);
+  return { info, grid, picture, top: info.top, ...maps };
+}
+
+const isExactAtOnce = () => state.session.decision_at_once; // on small grids
+
 /** The map as chosen: `shown` with its `scale`, and `own`, the sigmoid attention, where strokes start. */
-export async function fetchMaps(k, isExact = state.session.decision_at_once) {
-  const { view, explained, ...params } = { ...valuesOf($("map-choice")), query: state.query };
+export async function fetchMaps(k, isExact = isExactAtOnce(), query = state.query, signals = []) {
+  const { view, explained, ...params } = { ...valuesOf($("map-choice")), query };
   const fetchMap = async (kind, given) =>
-    new Float32Array(await get(`images/${k}/${kind}`, given, "arrayBuffer"));
+    new Float32Array(await get(`images/${k}/${kind}`, given, "arrayBuffer", signals));
   const attention = (shownAs) => fetchMap("attention", { ...params, view: shownAs });
   const decision = () => fetchMap("decision", { explained, exact: isExact ? "yes" : "no" });
   const isSigned = view === "decision";

@@ -4,9 +4,10 @@ import { get } from "../base/api.js";
 import { t } from "../base/dom.js";
 import { on, emit } from "../base/events.js";
 import { storage } from "../base/storage.js";
+import { take } from "./ahead.js";
 import { factsOf, undoOf } from "./changes.js";
-import { attempt, fetchGrid, fetchMaps, fetchPicture, say } from "./fetching.js";
-import { predict, refineMap } from "./network.js";
+import { attempt, fetchImage, firstQuery, say } from "./fetching.js";
+import { predict, refineMap, stopRefining } from "./network.js";
 import { endStroke } from "./painting.js";
 import * as queue from "./queue.js";
 import * as saving from "./saving.js";
@@ -15,18 +16,36 @@ import { set, show, state } from "./state.js";
 // what was painted stays on the screen
 on("refused", ({ id, kind }) => id === state.info?.id && kind !== "edit" && open(state.k));
 
+const RETRY_MS = 2000;
+let timer = null; // of an image that could not be loaded
+
+/** Whether the open image may be left; if a polygon would be lost with it, the message says so. */
+function canLeave() {
+  if (state.polygon.length) say(t("polygon_open"));
+  return !state.polygon.length;
+}
+
+/** Open the image that the person chose in the list. */
+export const choose = (k) => (k !== state.k || !state.grid) && canLeave() && open(k);
+
 export async function open(k) {
+  clearTimeout(timer);
+  stopRefining();
   endStroke();
-  set({ k, grid: null, polygon: [], cursor: null, query: state.session.class_token ? "cls" : "0" });
+  set({ k, grid: null, polygon: [], cursor: null, query: firstQuery() });
   queue.choose(k);
   storage("session").set("image", k);
   const waiting = saving.waitingNow(); // before the server is asked, lest a save come between
-  const found = await attempt(() => load(k, waiting));
+  const kept = take(k);
+  if (!kept) emit("opening");
+  const load = () => fetchImage(k, waiting).catch((error) => retry(k, error));
+  const found = await attempt(async () => kept ?? (await load()));
   if (k !== state.k || state.grid) return;
-  set(found ?? { picture: null });
+  set(found ? { ...found, undo: undoOf(found.info, Boolean(waiting(found.info.id))) } : { picture: null });
   emit("opened", Boolean(found));
   if (!found) return;
   show(factsOf(found.info));
+  if (kept) check(k, kept.info);
   predict();
   refineMap();
   emit("revised");
@@ -34,17 +53,33 @@ export async function open(k) {
   say(other ? t("of_another_image", other) : "");
 }
 
-/** Everything about an image; its grid is that of the change that still waits to be saved, if one does. */
-async function load(k, waiting) {
-  const info = await get(`images/${k}`);
-  const change = waiting(info.id);
-  const grid = change ? saving.gridOf(change) : await fetchGrid(k, info.edit?.revision);
-  const maps = await fetchMaps(k);
-  const picture = await fetchPicture(k);
-  return { info, grid, picture, undo: undoOf(info, Boolean(change)), top: info.top, ...maps };
+/** Try again later to load an image without a response of the server. */
+function retry(k, error) {
+  if (error.status === 0) timer = setTimeout(reopen, RETRY_MS, k);
+  throw error;
+}
+
+/** Open an image that could not be loaded once the server responds; until then the message stays. */
+async function reopen(k) {
+  const isMissing = () => k === state.k && !state.grid;
+  const { status } = isMissing() ? await get(`images/${k}`).catch((error) => error) : {};
+  if (!isMissing()) return;
+  if (status === 0) timer = setTimeout(reopen, RETRY_MS, k);
+  else await open(k);
+}
+
+/** Open an image anew that was fetched ahead and is another by now, unless the person works on it already. */
+async function check(k, info) {
+  const now = await get(`images/${k}`).catch((error) => error);
+  const isBegun = state.stroke || state.polygon.length || saving.waiting(info.id);
+  if (k !== state.k || info !== state.info || isBegun || now.status === 0) return;
+  if (JSON.stringify(now) !== JSON.stringify(info)) await open(k);
 }
 
 export async function openNext() {
-  const k = await queue.next();
-  return k === null ? say(t("queue_end")) : open(k);
+  if (!canLeave()) return;
+  if (!queue.isThere()) await queue.load("first");
+  const k = queue.next();
+  if (k !== undefined) await open(k);
+  else if (queue.isThere()) say(t("queue_end"));
 }

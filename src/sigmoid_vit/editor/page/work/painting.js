@@ -1,7 +1,8 @@
 // What the tools do to the open image: strokes of the brush, polygons, and clicks.
 
 import { fillPolygon, isBrush, Stroke } from "../numbers/grid.js";
-import { saveIfChanged } from "./changes.js";
+import { saveIfChanged, step } from "./changes.js";
+import { say } from "./fetching.js";
 import { changeMap, predict } from "./network.js";
 import { set, show, state } from "./state.js";
 
@@ -38,8 +39,19 @@ export function act(point) {
   if (isBrush(state.brush)) {
     startStroke(point);
     endStroke();
-  } else if (state.brush.tool !== "view") show({ polygon: [...state.polygon, point] });
+  } else if (state.brush.tool !== "view") setPolygon([...state.polygon, point]);
   else if (cell >= 0) changeMap(String(cell));
+}
+
+export function setPolygon(polygon) {
+  if (state.polygon.length) say(""); // that it is open
+  show({ polygon });
+}
+
+/** Take the last corner of an open polygon back or, without one, the last change. */
+export function undo() {
+  const { polygon } = state;
+  return polygon.length ? setPolygon(polygon.slice(0, -1)) : step(-1);
 }
 
 /** Close the polygon and fill it. */
@@ -47,7 +59,7 @@ export function fill() {
   const { grid, polygon, brush } = state;
   if (polygon.length < 3) return;
   const before = grid.copy();
-  set({ polygon: [] });
+  setPolygon([]);
   fillPolygon(grid, polygon, brush.target, brush.tool === "inside");
   saveIfChanged(before);
 }

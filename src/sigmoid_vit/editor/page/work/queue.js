@@ -2,22 +2,30 @@
 
 import { errorText, get } from "../base/api.js";
 import { $, element, t, valuesOf } from "../base/dom.js";
+import { emit } from "../base/events.js";
+import { Rows } from "../base/rows.js";
 import { storage } from "../base/storage.js";
 
-const [PAGE, MAX_PAGE] = [100, 1000]; // images fetched at a time
-const POLL_MS = 1500; // while predictions are missing
-const thumbnails = {}; // image number -> address
-const inSight = new IntersectionObserver((entries) => loadVisible(entries), { root: $("items") });
+const AHEAD = 50; // images before and behind the rows in sight whose items are fetched with them
+const FOUND = 100; // items that come with the list
+const KEPT = 300; // thumbnails
+const POLL_MS = 1500; // while predictions are missing; twice as long for every 10,000 images
+const STATUSES = { t: "todo", d: "done", s: "skipped", p: "propagated" };
+const items = new Map(); // image number -> what its row says
+const numbers = new Map(); // id -> image number, of these
+const thumbnails = new Map(); // image number -> address, or "" if it has none
 
 let classes = []; // names
 let openImage = null; // (k)
-let items = []; // of the list, as far as it is fetched
-let isWhole = false; // nothing is left to fetch
+let rows = null; // of the list, those that can be seen
+let images = []; // their numbers, in the order of the list
+let statuses = []; // of these
+let fetched = new Set(); // images whose items are those of this list, with all predictions there are
 let newest = null; // request of the list
 let response = null; // {total, ready, progress} for the whole list
 let chosen = null; // number of an image
 let timer = null;
-let loading = Promise.resolve(); // of thumbnails
+const busy = { items: false, thumbnails: false }; // what is being fetched, one request at a time
 
 /** @param open(k) called when an image is chosen */
 export function start(session, open) {
@@ -29,70 +37,93 @@ export function start(session, open) {
   $("order").value = storage("session").get("order") ?? session.orders[0];
   if (!$("order").value) $("order").value = session.orders[0]; // the one kept is not offered any more
   $("filters").addEventListener("input", () => load("first"));
+  rows = new Rows($("items"), { make: row, fill, drawn: fetchMissing });
 }
 
-/** Fetch the list: its "first" page, its "next", or "again" as far as it goes. The newest request wins. */
+/** Fetch the list: to show its "first" rows, or "again" while it is looked at. The newest request wins. */
 export async function load(what) {
   clearTimeout(timer);
   storage("session").set("order", $("order").value);
-  const limit = what === "again" ? Math.min(MAX_PAGE, Math.max(PAGE, items.length)) : PAGE;
-  const before = what === "next" ? items : [];
-  const params = (newest = { ...valuesOf($("filters")), after: before.at(-1)?.k ?? "", limit });
+  const params = (newest = { ...valuesOf($("filters")), limit: FOUND });
   const found = await get("queue", params).catch((error) => ({ error }));
   if (params !== newest) return;
-  if (found.error || found.ready < 1) timer = setTimeout(() => load("again"), POLL_MS);
+  const wait = POLL_MS * (1 + images.length / 10_000);
+  if (found.error || found.ready < 1) timer = setTimeout(() => load("again"), wait);
   if (found.error) return void ($("queue-state").textContent = errorText(found.error));
+  const focused = focusedImage();
+  const place = response ? 0 : found.images.indexOf(chosen); // at the start, the image that was open last
   response = found;
-  items = [...before, ...found.items];
-  isWhole = found.items.length < limit;
-  show();
-  if (chosen === null && items.length) openImage(items[0].k);
+  ({ images } = found);
+  statuses = Array.from(found.statuses, (letter) => STATUSES[letter]);
+  fetched = new Set();
+  keep(found.items);
+  showState();
+  rows.reset(images.length, placeOf(focused));
+  if (what === "first") rows.reveal(Math.max(0, place));
+  emit("listed");
+  if (chosen === null && images.length) openImage(images[0]);
   else if (chosen === null && found.ready === 1 && $("order").value === "errors") {
     $("order").value = "mixed"; // there are no errors
     await load("first");
   }
 }
 
-/** The next image after the chosen one that is neither done nor skipped; null at the end. */
-export async function next() {
-  for (let i = items.findIndex(({ k }) => k === chosen) + 1; ; i++) {
-    if (i >= items.length && !isWhole) await load("next");
-    if (i >= items.length) return null;
-    if (["todo", "propagated"].includes(items[i].status)) return items[i].k;
+/** Take over the items of a response. */
+function keep(found) {
+  for (const item of found) {
+    items.set(item.k, item);
+    numbers.set(item.id, item.k);
+    fetched.add(item.k);
   }
+}
+
+export const isThere = () => response !== null;
+
+/** The next image after the chosen one that is neither done nor skipped; undefined at the end. */
+export function next() {
+  const place = placeOf(chosen);
+  return images.find((_, i) => i > place && ["todo", "propagated"].includes(statuses[i]));
 }
 
 /** The number of any image; undefined if the data set has none of this id. */
 export async function find(id) {
-  const isIt = (item) => item.id === id;
   const search = [...id].slice(-200).join(""); // as much as the server takes
-  const ask = () => get("queue", { order: "name", search, limit: MAX_PAGE });
-  return (items.find(isIt) ?? (await ask()).items.find(isIt))?.k;
+  if (!numbers.has(id)) keep((await get("queue", { order: "name", search, limit: 1000 })).items);
+  return numbers.get(id);
 }
 
-export const nameOf = (k) => items.find((item) => item.k === k)?.id ?? "";
+export const nameOf = (k) => items.get(k)?.id ?? "";
 
 export function choose(k) {
+  const before = placeOf(chosen);
   chosen = k;
-  $("items").querySelector("[aria-current=true]")?.setAttribute("aria-current", false);
-  buttonOf(k)?.setAttribute("aria-current", true);
-  buttonOf(k)?.scrollIntoView({ block: "nearest" });
+  rows.refresh(before);
+  rows.refresh(placeOf(k));
+  rows.reveal(placeOf(k));
 }
 
 /** An image's status after a save. */
 export function setStatus(id, status) {
-  const item = items.find((other) => other.id === id);
-  if (!item) return void load("again"); // not in the list: fetch the progress
-  if (item.status === status) return;
+  const place = placeOf(numbers.get(id));
+  if (place < 0) return void load("again"); // not in the list: fetch the progress
+  const before = statuses[place];
+  if (before === status) return;
   const { progress } = response;
-  if (item.status === $("status-filter").value) response.total--;
-  if (item.status in progress) progress[item.status]--;
+  if (before === $("status-filter").value) response.total--;
+  if (before in progress) progress[before]--;
   if (status in progress) progress[status]++;
-  item.status = status;
-  show();
+  statuses[place] = status;
+  showState();
+  rows.refresh(place);
 }
 
+/** Show everything anew, in another language. */
 export function show() {
+  showState();
+  rows.reset(images.length, placeOf(focusedImage()));
+}
+
+function showState() {
   if (!response) return;
   const { progress, total, ready } = response;
   $("progress-text").textContent = t("progress", progress);
@@ -100,38 +131,70 @@ export function show() {
   const states = [total || ready < 1 ? t(total === 1 ? "match" : "matches", { total }) : t("no_matches")];
   if (ready < 1) states.push(t("computing", { percent: Math.floor(100 * ready) }));
   $("queue-state").textContent = states.join(" · ");
-  const focused = $("items").querySelector(":focus");
-  inSight.disconnect();
-  $("items").replaceChildren(...items.map(row));
-  for (const each of $("items").children) inSight.observe(each);
-  if (focused) buttonOf(focused.value)?.focus({ preventScroll: true });
 }
 
-const buttonOf = (k) => $("items").querySelector(`[value="${k}"]`);
+const placeOf = (k) => images.indexOf(k);
+const focusedImage = () => Number($("items").querySelector(":focus")?.value);
 
-function row({ k, id, label, prediction, confidence, status }) {
-  const name = (i) => (i === null ? "…" : classes[i]);
+function row() {
+  const part = (className) => element("span", { className });
+  const mark = element("span", { role: "img" });
+  const parts = [element("img", { alt: "" }), part("name"), part("classes"), mark];
+  const button = element("button", { onclick: () => openImage(Number(button.value)) }, ...parts);
+  return element("li", {}, button);
+}
+
+/** Let a row show an image; what the server has not said of it yet is left open. */
+function fill({ firstChild: button }, place) {
+  const k = images[place];
+  const { id = "…", label = null, prediction = null, confidence = null } = items.get(k) ?? {};
+  const [image, name, facts, mark] = button.children;
+  const className = (i) => (i === null ? "…" : classes[i]);
   const sure = confidence === null ? "" : ` ${Math.round(100 * confidence)} %`;
-  const facts = { value: k, title: id, onclick: () => openImage(k), ariaCurrent: k === chosen };
-  const parts = [
-    element("img", { alt: "", src: thumbnails[k] ?? "data:," }),
-    element("span", { className: "name", textContent: id.split("/").slice(-2).join("/") }),
-    element("span", { className: "classes", textContent: `${name(label)} → ${name(prediction)}${sure}` }),
-    element("span", { className: `mark ${status}`, role: "img", ariaLabel: t(`status_${status}`) }),
-  ];
-  return element("li", {}, element("button", facts, ...parts));
+  Object.assign(button, { value: k, title: id, ariaCurrent: k === chosen });
+  name.textContent = id.split("/").slice(-2).join("/");
+  facts.textContent = `${className(label)} → ${className(prediction)}${sure}`;
+  const status = statuses[place];
+  Object.assign(mark, { className: `mark ${status}`, ariaLabel: t(`status_${status}`) });
+  if (thumbnails.get(k)) image.src = thumbnails.get(k);
+  else image.removeAttribute("src"); // no picture, rather than a broken one
 }
 
-/** Thumbnails of what comes into sight, one at a time, so that predictions and saves find a connection. */
-function loadVisible(entries) {
-  for (const { target } of entries.filter((entry) => entry.isIntersecting)) {
-    const showNext = () => target.isConnected && showThumbnail(target.firstChild);
-    loading = loading.then(showNext).catch(() => {}); // it has none
-    if (target === $("items").lastChild && !isWhole) load("next");
-  }
+/** Fetch what the rows in sight lack; each kind one at a time, so that others find a connection. */
+function fetchMissing() {
+  fetchEach("items", fetchItems);
+  fetchEach("thumbnails", fetchThumbnail);
 }
 
-async function showThumbnail({ value: k, firstChild: image }) {
-  thumbnails[k] ??= URL.createObjectURL(await get(`images/${k}/thumbnail`, {}, "blob"));
-  image.src = thumbnails[k];
+/** Go on with `fetchOne` as long as it resolves to true, or later if it fails. */
+async function fetchEach(what, fetchOne) {
+  if (busy[what]) return;
+  busy[what] = true;
+  while (await fetchOne().catch(() => void setTimeout(fetchMissing, POLL_MS)));
+  busy[what] = false;
+}
+
+async function fetchItems() {
+  const isMissing = (k) => !fetched.has(k) && (items.get(k)?.prediction ?? null) === null;
+  const [first, end] = rows.inSight();
+  if (!images.slice(first, end).some(isMissing)) return false;
+  const missing = images.slice(Math.max(0, first - AHEAD), end + AHEAD).filter(isMissing);
+  const asked = images;
+  keep((await get("items", { images: missing.join() })).items);
+  if (asked === images) for (const k of missing) rows.refresh(placeOf(k));
+  return true;
+}
+
+async function fetchThumbnail() {
+  const [first, end] = rows.inSight();
+  const k = images.slice(first, end).find((each) => !thumbnails.has(each));
+  if (k === undefined) return false;
+  const found = await get(`images/${k}/thumbnail`, {}, "blob").catch((error) => error);
+  if (found.status === 0) throw found; // no response
+  thumbnails.set(k, found instanceof Blob ? URL.createObjectURL(found) : "");
+  const [oldest] = thumbnails.keys();
+  if (thumbnails.size > KEPT) URL.revokeObjectURL(thumbnails.get(oldest));
+  if (thumbnails.size > KEPT) thumbnails.delete(oldest);
+  rows.refresh(placeOf(k));
+  return true;
 }

@@ -3,6 +3,7 @@
 import { failure, post } from "../base/api.js";
 import { t } from "../base/dom.js";
 import { emit } from "../base/events.js";
+import { askWhile } from "../base/leaving.js";
 import { Grid } from "../numbers/grid.js";
 import { GONE, Saver } from "../numbers/saver.js";
 import * as queue from "./queue.js";
@@ -18,11 +19,12 @@ export function start(drafts) {
     acknowledged: (change, response) => emit("saved", change, response),
     refused: (change) => emit("refused", change),
   });
+  askWhile(() => saver.pending.length > 0);
 }
 
 export const add = (change) => saver.add(change);
 export const resume = () => saver.resume();
-export const decide = (keepMine) => saver.decide(keepMine);
+export const decide = () => saver.decide();
 export const waiting = (id) => saver.waiting(id); // as the three above: see Saver
 
 /** `waiting` as it is now, whatever is saved from here on. */
