@@ -1,5 +1,6 @@
 """Image files: one way to read them, and one way to say what is wrong with them."""
 
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -51,20 +52,27 @@ def open_image(path: Path) -> Iterator[Image.Image]:
         raise BadImage(path, f"cannot be read ({error})") from error
 
 
-def read_image(path: Path) -> Image.Image:
+def read_image(path: Path, longer_side: int | None = None) -> Image.Image:
     """Decode an image file to 8-bit RGB, turned upright by its EXIF orientation.
 
     16-bit greyscale is scaled to 8 bits, not clipped; transparency is dropped. Raises `BadImage`.
+
+    Args:
+        longer_side: in pixels, if so many will do: a JPEG is then decoded at 1/2, 1/4 or 1/8 of its size
+            where that leaves as many, in as much less memory.
     """
     with open_image(path) as image:
-        image = ImageOps.exif_transpose(image)
+        if longer_side:
+            share = min(1, longer_side / max(image.size))
+            image.draft(None, [math.ceil(side * share) for side in image.size])
+        ImageOps.exif_transpose(image, in_place=True)  # loads it
         if image.mode.startswith("I"):  # I;16 and its byte orders, or I where PIL widens 16 bits to 32
             image = Image.fromarray(_to_8_bits(path, np.asarray(image)))
         elif image.mode == "F":
             raise BadImage(path, "has floating-point pixels, save it with 8 or 16 bits")
         elif "transparency" in image.info:
             image = image.convert("RGBA")
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _to_8_bits(path: Path, pixels: np.ndarray) -> np.ndarray:
