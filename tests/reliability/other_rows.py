@@ -73,7 +73,8 @@ def _there_and_back(request, q, k, v, *_, **__):
     edited, logit = request.edit.over(k.shape[-2])
     rows = slice(0, 1) if request.edit.queries == "cls" else slice(None)
     value = logit.sigmoid().to(shares.dtype).unsqueeze(-2)
-    shares[:, :, rows] = torch.where(edited.unsqueeze(-2), value, shares[:, :, rows])
+    own, shares = shares, shares.clone()
+    shares[:, :, rows] = torch.where(edited.unsqueeze(-2), value, own[:, :, rows])
     return shares.logit().softmax(-1).to(v.dtype) @ v
 
 
