@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Prepares .venv, then checks style (ruff; for the editor's page oxlint and oxfmt), runs every test, one process a core,
-# and tries promises of docs/reliability.md (all but the slowest, 7 and 13). Arguments go to pytest; with some, the
+# and tries promises of docs/reliability.md (all but the slowest, 2, 7 and 13). Arguments go to pytest; with some, the
 # promises are left out.
 set -euo pipefail
 source "$(dirname "$0")/scripts/setup_env.sh"
@@ -10,4 +10,4 @@ ruff format --check .
 oxlint src
 oxfmt --check 'src/**/*.js'
 python -m pytest --numprocesses auto --dist worksteal "$@"
-[ $# -gt 0 ] || python -m tests.reliability --only 1 2 3 4 5 6 8 9 10 11 12 14
+[ $# -gt 0 ] || python -m tests.reliability --only 1 3 4 5 6 8 9 10 11 12 14
