@@ -46,7 +46,7 @@ def create_model(
     """Create a timm Vision Transformer by name, with `timm.create_model`'s arguments and defaults.
 
     Args:
-        model_name: a timm model of one of the classes in FAMILIES (docs/model.md lists the names).
+        model_name: a timm model of one of the classes in FAMILIES (docs/models.md lists the names).
         num_classes: classes of the head; None keeps timm's default.
         pretrained: load timm's published weights (needs the network).
         **timm_kwargs: img_size, patch_size, depth, drop_path_rate, ...; `load_into` reads checkpoint_path.
@@ -64,7 +64,7 @@ def create_model(
     checkpoint = timm_kwargs.pop("checkpoint_path", "")
     model = timm.create_model(model_name, pretrained=pretrained, **timm_kwargs)
     if reason := refusal(model):
-        raise UserError(f"{model_name} cannot be edited: {reason}; docs/model.md lists the models that can")
+        raise UserError(f"{model_name} cannot be edited: {reason}; docs/models.md lists those that can")
     # timm's builders fix the class; ours adds methods only, so the built model simply becomes one
     model.__class__ = FAMILIES[type(model)]
     for module in model.blocks.modules():
