@@ -29,7 +29,11 @@ def a_vit():
 
 def a_rope_vit():
     torch.manual_seed(0)
-    return create_model("vit_small_patch16_dinov3", patch_size=8, **SIZES).eval()
+    model = create_model("vit_small_patch16_dinov3", patch_size=8, **SIZES).eval()
+    with torch.no_grad():  # timm's own start is close to 0: everything would be equal
+        for parameter in model.parameters():
+            parameter.normal_(std=0.3) if parameter.ndim > 1 else parameter.fill_(1)
+    return model
 
 
 class Erase(nn.Module):
@@ -155,4 +159,4 @@ def test_it_can_be_quantised(make):
     leak = (model(other, edit=edit) - model(IMAGES, edit=edit)).abs().max()
     assert moved > 0
     # int8 scales follow the largest value of a whole tensor, the erased patch's among them
-    assert leak < moved
+    assert leak < 0.2 * moved
