@@ -135,3 +135,18 @@ def test_a_name_may_hold_whatever_a_file_name_can(tmp_path):
     kept = KeptImages({"train": odd}, dict(zip(odd, "aab", strict=True)), {odd[0]: "f" * 64})
     kept.write(tmp_path / "images.csv")
     assert KeptImages.read(tmp_path / "images.csv") == kept
+
+
+def test_a_run_keeps_the_order_of_its_classes(tmp_path, monkeypatch):
+    """Made when class names that are numbers were in the order of letters."""
+    for part in ("train", "test"):
+        make_folder(tmp_path / "images", {"10": 2, "9": 2, "2": 2}, part=part)
+    with monkeypatch.context() as before:
+        before.setattr("sigmoid_vit.data.folder.in_order", sorted)
+        run = untrained_run(tmp_path, *options(tmp_path), "--val_fraction", "0")
+    assert run.classes == ["10", "2", "9"]
+    data = run.open_data()
+    assert data.classes == data.train.classes == data.test().classes == ["10", "2", "9"]
+    for part in (data.train, data.test()):
+        for image_id, label in zip(part.ids, part.labels, strict=True):
+            assert image_id.split("/")[1] == run.classes[label]

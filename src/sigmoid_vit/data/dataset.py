@@ -28,6 +28,7 @@ class DataModule:
     part_names: tuple[str, ...] = ("train", "test")  # "train", "val" if there is one, then the test parts
     default_path: str | None = None
     options: ClassVar[dict[str, type]] = {}  # further arguments of the class, and their type
+    order: list[str] | None = None  # of the classes, where a run has another one, see `number_as`
     masks_beside_images = False  # whether mask files lie among the images, see `ImageFolder`
     defaults: ClassVar[dict] = {}  # settings the data set prefers: create_model's and the trainer's names
 
@@ -94,6 +95,16 @@ class DataModule:
             raise UserError(f"this data set has no test part {name!r}; its test parts: {there}")
         return self._part(name)
 
+    def number_as(self, classes: list[str]) -> None:
+        """Number the classes in this order: a run keeps its own, should that of the folder ever change."""
+        self.order = self.classes = classes
+        for part in filter(None, (self.train, self.val)):
+            self._number(part)
+
+    def _number(self, part: Part) -> None:
+        part.labels = np.array([self.order.index(name) for name in part.classes])[part.labels]
+        part.classes = self.order
+
     def _keep(self, kept: Mapping[str, Sequence[str]], without_val: bool) -> None:
         """Take these images for train and val in place of a new cut, as far as they are there.
 
@@ -111,6 +122,8 @@ class DataModule:
     def _part(self, name: str) -> Part:
         part = self.read(name)
         part.name, part.skip_bad_images, part.skipped = name, self.skip_bad_images, self.skipped
+        if self.order:
+            self._number(part)
         return part
 
     def _path(self, path: str | Path | None) -> Path | None:

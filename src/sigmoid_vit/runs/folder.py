@@ -102,6 +102,8 @@ class Run:
         s = settings or self.settings()
         kept = self._kept_images(dataset_path or s.dataset_path)
         data = open_data(s, dataset_path, kept.parts if kept else None)
+        if data.classes != self.classes and sorted(data.classes) == sorted(self.classes):
+            data.number_as(self.classes)
         self.check_classes(data)
         if kept is None:
             return data, Changes({}, [], [], [], 0)
