@@ -120,7 +120,10 @@ def test_a_row_changes_without_the_others(editor, visit):
 
 def test_the_list_by_keyboard(editor, visit):
     page = visit(editor, viewport={"width": 1280, "height": 500})
-    page.select_option("#order", "name")
+    with page.expect_response(re.compile(r"/queue\?order=name")):
+        page.select_option("#order", "name")
+    for place in (1, 2, 3):
+        row(page, place).locator(f"[title$='bird/00{place - 1}.png']").wait_for()
     row(page, 1).locator("button").focus()
     for _ in range(40):
         page.keyboard.press("Tab")
