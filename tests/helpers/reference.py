@@ -1,6 +1,7 @@
 """The method written out plainly, N x N tensors and all: what every fast path must equal."""
 
 from contextlib import ExitStack
+from itertools import product
 from math import prod
 from unittest.mock import patch
 
@@ -34,7 +35,8 @@ def materialised(model, images, edit=None):
     """Class logits, and per layer attention logits before the edit and softmax rows, both [B, H, N, N].
 
     timm's own forward pass with its attention computed by hand: each softmax is met, in the order of the
-    layers, with the logits of the edit put in place one by one. A mean over patches is a weighted one.
+    layers, with the logits of the edit put in place one by one. A mean over patches is a weighted one, and so
+    is what a bias adds to the shares of all keys after the softmax.
     """
     twin = next(c for c in type(model).__mro__ if c.__module__.startswith("timm."))
     depth, patches = model.depth, prod(model.grid(images.shape[-2:]))
@@ -55,14 +57,42 @@ def materialised(model, images, edit=None):
                         continue
                     for j, logit in edited_logits(edit, b, h, a.dtype):
                         row = slice(0, 1) if edit.queries == "cls" else slice(None)
+                        if edit.queries == "cls" and a.shape[-1] == patches:
+                            continue  # the class token takes no part
                         a[b, h, row, a.shape[-1] - patches + j] = logit
-        logits[i], rows[i] = before, torch.softmax(a, dim)
-        return rows[i]
+        logits[i], rows[i] = among_all(before, -torch.inf), among_all(torch.softmax(a, dim), 0)
+        return torch.softmax(a, dim)
+
+    def among_all(a, absent):
+        """Rows of all N x N tokens; one that takes no part attends to itself alone."""
+        n, (q, k) = patches + model.num_prefix_tokens, a.shape[-2:]
+        whole = torch.full((n, n), absent).fill_diagonal_(1 if absent == 0 else 0).repeat(*a.shape[:2], 1, 1)
+        first = n - q if q == patches else 0
+        whole[:, :, first : first + q, n - k :] = a
+        return whole
+
+    def mixed(mix, i):
+        """The heads' shares [B, P, P, H] mixed; a key has the bias in proportion to its odds."""
+
+        def forward(shares):
+            odds = torch.ones(shares.shape[0], patches, mix.out_features, dtype=shares.dtype)
+            for b, h in product(range(shares.shape[0]), range(mix.out_features)):
+                if edit is None or i not in layers or edit.queries == "cls":
+                    continue
+                if edit.heads is None or h in edit.heads:
+                    for j, logit in edited_logits(edit, b, h, shares.dtype):
+                        odds[b, j, h] = logit.exp()
+            return shares @ mix.weight.T + mix.bias * (odds / odds.mean(1, keepdim=True))[:, None]
+
+        return forward
 
     by_hand = [module for module in model.modules() if getattr(module, "fused_attn", False)]
     with ExitStack() as changes:
         for module in by_hand:
             changes.enter_context(patch.object(module, "fused_attn", False))
+        for i, block in enumerate(model.attention_blocks):
+            if mix := getattr(getattr(block, "attn", None), "proj_w", None):
+                changes.enter_context(patch.object(mix, "forward", mixed(mix, i)))
         changes.enter_context(patch.object(torch.Tensor, "softmax", softmax))
         x = twin.forward_features(model, images)
         if everywhere and model.global_pool == "avg":

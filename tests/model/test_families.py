@@ -27,6 +27,8 @@ NAMES = {  # one of each kind of attention, position and pooling
     "vit_relpos_small_patch16_224": SMALL,
     "vit_relpos_base_patch16_cls_224": SMALL,
     "vit_srelpos_small_patch16_224": SMALL,
+    "cait_xxs24_224": SMALL,  # heads mixed after the softmax, then blocks of the class token alone
+    "cait_xxs24_224 gap": SMALL,
     "naflexvit_base_patch16_gap": {},
     "naflexvit_base_patch16_map": {},
     "qwen3_vit_88m": SMALL,
@@ -41,13 +43,20 @@ def pair(name):
     cell = 14 if "patch14" in name or "deepseek" in name else 16
     size = 6 * cell if "gemma" in name else 4 * cell  # its grid is a multiple of 3
     kwargs = dict(NAMES[name], depth=2, num_classes=5, img_size=size)
+    name, _, pooling = name.partition(" ")
+    if pooling:
+        kwargs["global_pool"] = "avg"
     torch.manual_seed(0)
     model = create_model(name, **kwargs).eval()
     with torch.no_grad():
         for key, parameter in model.named_parameters():
             if parameter.ndim == 1 and ("gamma" in key or "ls" in key):
                 parameter.fill_(1)  # a fresh layer scale hides what the block does
-            elif parameter.ndim == 2 and any(part in key for part in ("qkv", "q_proj", "k_proj", "head")):
+            elif "proj_l" in key or "proj_w" in key:
+                parameter.normal_()
+            elif parameter.ndim == 2 and any(
+                part in key for part in ("qkv", "q_proj", "k_proj", ".q.", ".k.", "head")
+            ):
                 parameter.normal_(std=0.3 / parameter.shape[1] ** 0.5 * (6 if "head" not in key else 1))
     twin = timm.create_model(name, **kwargs).eval()
     twin.load_state_dict(model.state_dict())
@@ -113,7 +122,9 @@ def test_nothing_of_an_erased_patch_reaches_the_answer(name):
     assert leak <= 1e-4 * moved
 
 
-@pytest.mark.parametrize("name", ["vit_small_patch16_dinov3", "beit_base_patch16_224", "qwen3_vit_88m"])
+@pytest.mark.parametrize(
+    "name", ["vit_small_patch16_dinov3", "beit_base_patch16_224", "qwen3_vit_88m", "cait_xxs24_224"]
+)
 def test_the_decision_map_is_the_effect_of_erasing(name):
     model, _, images = pair(name)
     found = decision_map(model, images, 1)
@@ -127,7 +138,7 @@ def test_the_decision_map_is_the_effect_of_erasing(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["eva02_tiny_patch14_224", "vit_relpos_base_patch16_cls_224", "qwen3_vit_88m"]
+    "name", ["eva02_tiny_patch14_224", "vit_relpos_base_patch16_cls_224", "qwen3_vit_88m", "cait_xxs24_224"]
 )
 def test_machinery_changes_nothing(name):
     """Gradient checkpointing, a compiled graph, attention computed by hand: an edit has the same result."""

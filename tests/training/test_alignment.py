@@ -63,6 +63,20 @@ def test_unedited_cells_and_images_contribute_nothing(kind):
     assert torch.equal(alignment_loss(logits, other, edit.edited, kind, 1), loss)
 
 
+@pytest.mark.parametrize("kind", ["bce", "mse", "kl"])
+def test_a_row_that_takes_no_part_in_a_layer_does_not_count(kind):
+    """CaiT: the class token in blocks of the patches, the patches in blocks of the class token."""
+    logits, edit = torch.randn(2, 2, 3, 17, requires_grad=True), random_edit(2)
+    absent = torch.full((2, 2, 1, 17), -torch.inf)
+    absent[..., 0] = 0
+
+    def loss(layer):
+        found = alignment_loss({0: layer}, edit.value, edit.edited, kind, 1)
+        return [found, *torch.autograd.grad(found.sum(), logits)]
+
+    torch.testing.assert_close(loss(torch.cat((absent, logits), dim=2)), loss(logits))
+
+
 def test_lowering_a_whole_row_is_no_way_out():
     """Softmax ignores a shift of all logits, so half of the loss does: shares must move for it to fall."""
     logits, edited, erase = torch.randn(2, 2, 3, 17), random_edit().edited, torch.zeros(2, 4, 4)

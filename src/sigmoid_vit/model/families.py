@@ -25,9 +25,10 @@ from torch.fx import Proxy
 
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.model.attention import SigmoidAttention
+from sigmoid_vit.model.cait import SigmoidCait
 from sigmoid_vit.model.checkpoints import load_into
 from sigmoid_vit.model.edit import AttentionEdit
-from sigmoid_vit.model.vit import Beside, EditableViT, SigmoidViT, SigmoidViTDistilled
+from sigmoid_vit.model.vit import Beside, EditableViT, PlainForward, SigmoidViT, SigmoidViTDistilled
 
 # softmax attention over all tokens, once a block
 ATTENTIONS = {
@@ -92,16 +93,6 @@ def refusal(model: nn.Module) -> str:
     if (merged := getattr(model, "encoder_pool", "")) not in ("", "none"):
         return f"it merges patches at the end (encoder_pool={merged!r}); encoder_pool='' can be edited"
     return ""
-
-
-class PlainForward(EditableViT):
-    """A model whose `forward` takes images alone."""
-
-    def forward(self, x: Tensor, edit: AttentionEdit | None = None) -> Tensor:
-        """Images x [B, 3, H, W] to class logits [B, num_classes], with `edit` in force if one is given."""
-        if edit is None or isinstance(x, Proxy):
-            return super().forward(x)
-        return self._forward_blocks(x, edit)[0]
 
 
 class SigmoidEva(Eva, EditableViT):
@@ -228,6 +219,7 @@ FAMILIES = {
     Eva: SigmoidEva,
     Beit: SigmoidBeit,
     VisionTransformerRelPos: SigmoidRelPos,
+    Cait: SigmoidCait,
     NaFlexVit: SigmoidNaFlex,
     Qwen3VitClassifier: SigmoidQwen3,
     DeepseekVitClassifier: SigmoidDeepseek,
@@ -237,7 +229,6 @@ FAMILIES = {
 _WINDOWS = "attends in windows and merges patches between its stages, so that no cell can be removed"
 _ENCODER = "has no classifier; its namesake without _enc has one"
 REFUSED = {
-    Cait: "mixes the heads' shares after the softmax, which gives a removed patch a share again",
     SwinTransformer: _WINDOWS,
     SwinTransformerV2: _WINDOWS,
     SwinTransformerV2Cr: _WINDOWS,

@@ -169,6 +169,16 @@ class EditableViT(nn.Module):
         return model
 
 
+class PlainForward(EditableViT):
+    """A model whose `forward` takes images alone."""
+
+    def forward(self, x: Tensor, edit: AttentionEdit | None = None) -> Tensor:
+        """Images x [B, 3, H, W] to class logits [B, num_classes], with `edit` in force if one is given."""
+        if edit is None or isinstance(x, Proxy):
+            return super().forward(x)
+        return self._forward_blocks(x, edit)[0]
+
+
 class SigmoidViT(VisionTransformer, EditableViT):
     """timm's `VisionTransformer`: ViT, DeiT, DINO, DINOv2, SigLIP, ..."""
 

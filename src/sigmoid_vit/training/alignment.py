@@ -28,16 +28,20 @@ def alignment_loss(
     edited cells has loss 0.
 
     Args:
-        logits: layer -> attention logits [B, H, Q, N].
+        logits: layer -> attention logits [B, H, Q, N]; one of -inf, of a token that takes no part in a layer,
+            does not count.
         value, edited: float in 0..1 and bool, [B, gh, gw].
         kind: "bce", the mean of two cross-entropies, on the logits and on the logits above `row_level`,
             cells with a target above 0.5 counting OBJECT_WEIGHT times; "mse" on the sigmoid attention (the
             paper's); "kl" from the edited softmax row to the network's.
     """
     target = value.float().clamp(MARGIN, 1 - MARGIN).flatten(1)[:, None, None]  # [B, 1, 1, patches]
-    cells = edited.flatten(1)[:, None, None].float()
+    asked = edited.flatten(1)[:, None, None]
     total = 0.0
     for layer_logits in logits.values():
+        absent = layer_logits == -torch.inf
+        cells = (asked & ~absent[..., num_prefix:]).float()
+        layer_logits = layer_logits.masked_fill(absent, 0)
         own = layer_logits[..., num_prefix:]
         if kind == "bce":
             weight = cells * torch.where(target > 0.5, OBJECT_WEIGHT, 1.0)
