@@ -9,7 +9,7 @@ import torch
 from helpers.pictures import not_blank
 from helpers.step2 import prepared
 
-from sigmoid_vit import UserError
+from sigmoid_vit import UserError, decision_map
 from sigmoid_vit.evaluation.comparison import compare_predictions
 from sigmoid_vit.evaluation.evaluate import evaluate_run, report
 from sigmoid_vit.evaluation.paired import mcnemar
@@ -175,8 +175,8 @@ def test_both_networks_are_shown_the_same_images(folder, monkeypatch):
     result = compare(folder / "after", folder / "before", shown=2)
     images, before, after, texts, title = drawn[0]
     assert "fixed" in title
-    assert before.shape == (2, 4, 4)
-    assert after.shape == (2, 6, 6)
+    assert [each.shape for each in before[:2]] == [(2, 4, 4)] * 2
+    assert [each.shape for each in after[:2]] == [(2, 6, 6)] * 2
     assert images.shape == (2, 3, 24, 24)
     assert [text.splitlines()[0] for text in texts] == result["fixed"][:2]
     x = (images.float() / 255 - 0.5) / 0.5  # the model's own mean and standard deviation
@@ -184,6 +184,8 @@ def test_both_networks_are_shown_the_same_images(folder, monkeypatch):
     with torch.no_grad():
         class_logits, logits = network.model.forward_with_attention(x.to(network.device))
     expected = logits[2][:, :, 0, 1:].sigmoid().mean(1).unflatten(1, (6, 6))
-    torch.testing.assert_close(after, expected.cpu(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(after.attention, expected.cpu(), atol=1e-5, rtol=0)
+    effect = decision_map(network.model, x.to(network.device)).cpu()
+    torch.testing.assert_close(after.decision, effect, atol=1e-4, rtol=0)
     for text, p in zip(texts, class_logits.softmax(1), strict=True):
         assert f"after: {p.argmax()} ({p.max():.0%})" in text

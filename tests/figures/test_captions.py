@@ -7,7 +7,7 @@ from helpers.figures import images, maps
 from helpers.reference import tiny_model
 
 from sigmoid_vit.figures.captions import change_texts, prediction_text, query_names
-from sigmoid_vit.figures.two_runs import draw_before_after
+from sigmoid_vit.figures.two_runs import Maps, draw_before_after
 
 NO_CLASS_TOKEN = {"class_token": False, "global_pool": "avg"}
 
@@ -19,7 +19,8 @@ def test_whose_attention_is_shown_is_named_of_both_networks():
     assert query_names(with_token, with_token) == "class token"
     both = "before: class token, after: mean over all patches"
     assert query_names(with_token, without) == both
-    figure = draw_before_after(images(1), maps(1, 3, 3), maps(1, 3, 3), ["a"], query=both)
+    seen = Maps(maps(1, 3, 3), maps(1, 3, 3))
+    figure = draw_before_after(images(1), seen, seen, ["a"], query=both)
     assert both in figure.get_suptitle().replace("\n", " ")
 
 

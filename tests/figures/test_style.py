@@ -14,7 +14,7 @@ from sigmoid_vit.figures.classification import (
 from sigmoid_vit.figures.faithfulness import draw_insertion_deletion
 from sigmoid_vit.figures.learning_curves import draw_learning_curves
 from sigmoid_vit.figures.style import columns, short, wrapped
-from sigmoid_vit.figures.two_runs import draw_before_after, draw_outcomes
+from sigmoid_vit.figures.two_runs import Maps, draw_before_after, draw_outcomes
 
 MPP = {"mean": 0.5, "max": 1.0, "min": 0.0}
 CHANGE = {"accuracy": {"run": 0.6, "against": 0.5}, "n": 2, "fixed": [], "broken": []}
@@ -45,7 +45,7 @@ def test_wide_characters_count_double():
         (draw_calibration, (BINS, 0.1)),
         (draw_insertion_deletion, (CURVES,)),
         (draw_outcomes, (CHANGE,)),
-        (draw_before_after, (images(1), ONE[0], ONE[0], ["a"])),
+        (draw_before_after, (images(1), Maps(ONE[0], ONE[0]), Maps(ONE[0], ONE[0]), ["a"])),
         (draw_heads, (images(1), ONE[:, 0], ONE, ["a"])),
         (draw_layers, (images(1), ONE, ONE, ONE[:, 0], ["a"])),
     ],

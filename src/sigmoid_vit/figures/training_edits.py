@@ -1,4 +1,4 @@
-"""Training images with the edits that Step 2 learned from, and the attention before and after it."""
+"""Training images with the edits that Step 2 learned from, and what decided before and after it."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from sigmoid_vit.edits.store import EditStore
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.figures.captions import change_numbers, change_texts, query_names
 from sigmoid_vit.figures.style import Picture
-from sigmoid_vit.figures.two_runs import draw_before_after
+from sigmoid_vit.figures.two_runs import Maps, draw_before_after
 from sigmoid_vit.runs.network import Network
 from sigmoid_vit.runs.settings import CONTROLS
 
@@ -20,7 +20,7 @@ PROPAGATED_SHOWN = 2  # of these, if there are enough of both kinds, with a prop
 
 
 def training_edits(after: Network, before: Network | None, train: Part) -> Picture | None:
-    """Training images of Step 2 with the edit it learned from, and the attention before and after.
+    """Training images of Step 2 with the edit it learned from, and what decided before and after.
 
     Edits by people first, then propagated ones. None for a run that learned from none.
     """
@@ -41,8 +41,8 @@ def training_edits(after: Network, before: Network | None, train: Part) -> Pictu
         title += f" (control: {CONTROLS[after.settings.control]})"
     figure = draw_before_after(
         now.images(chosen),
-        then.attention(chosen).mean(1) if then else None,
-        now.attention(chosen).mean(1),
+        Maps.of(then, chosen) if then else None,
+        Maps.of(now, chosen),
         texts,
         title,
         (shown.value, shown.edited),

@@ -174,7 +174,7 @@ class Report:
             self._show(name, drawn, f"No image was {name}.")
 
     def edits(self) -> None:
-        """Training images with the edit they had in Step 2, and the attention before and after it."""
+        """Training images with the edit they had in Step 2, and what decided before and after it."""
         former = self.before.network if self.before else None
         drawn = training_edits(self.predictions.network, former, self.data.train)
         self._show("edits", drawn, "The run learned from no edits.")
