@@ -1,14 +1,19 @@
 """CIFAR-10 as it is published, and one sentence when it is not there or damaged."""
 
 import hashlib
+import io
 import pickle
+import shutil
+import tarfile
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from scipy.io import savemat
 from torchvision.datasets import CIFAR10
 
-from sigmoid_vit.data import load_data
+from sigmoid_vit.data import cifar10_forms, load_data
 from sigmoid_vit.errors import UserError
 
 
@@ -51,9 +56,89 @@ def test_cifar10_reads_the_published_format(cifar):
     assert prepared.size == (32, 32)
 
 
+def binary(folder, batches):
+    for name, pixels, labels in batches:
+        (folder / f"{name}.bin").write_bytes(np.concatenate((labels[:, None], pixels), 1).tobytes())
+
+
+def matlab(folder, batches):
+    for name, pixels, labels in batches:
+        savemat(folder / f"{name}.mat", {"data": pixels, "labels": labels[:, None]})
+
+
+def parquet(folder, batches):
+    arrow, write = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet").write_table
+    for part, of in (("train", batches[:-1]), ("test", batches[-1:])):
+        pictures = []
+        for row in np.concatenate([pixels for _, pixels, _ in of]).reshape(-1, 3, 32, 32):
+            file = io.BytesIO()
+            Image.fromarray(row.transpose(1, 2, 0)).save(file, "png")
+            pictures.append({"bytes": file.getvalue(), "path": None})
+        labels = np.concatenate([labels for _, _, labels in of])
+        write(arrow.table({"img": pictures, "label": labels}), folder / f"{part}-00000-of-00001.parquet")
+
+
+FORMS = {
+    "binary": (binary, "cifar-10-batches-bin", ""),
+    "binary archive": (binary, "cifar-10-batches-bin", "cifar-10-binary.tar.gz"),
+    "matlab": (matlab, "cifar-10-batches-mat", ""),
+    "matlab archive": (matlab, "cifar-10-batches-mat", "cifar-10-matlab.tar.gz"),
+    "parquet": (parquet, "plain_text", ""),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_other_forms_hold_the_same(cifar, tmp_path, monkeypatch, form):
+    monkeypatch.setattr(cifar10_forms, "PER_CLASS", {"train": 10, "test": 2})
+    write, name, archive = FORMS[form]
+    published = [
+        pickle.loads((cifar / CIFAR10.base_folder / b).read_bytes())
+        for b in [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
+    ]
+    names = [*cifar10_forms.BATCHES["train"], *cifar10_forms.BATCHES["test"]]
+    batches = [
+        (name, b["data"], np.array(b["labels"], np.uint8)) for name, b in zip(names, published, strict=True)
+    ]
+    folder = tmp_path / "other" / name
+    folder.mkdir(parents=True)
+    write(folder, batches)
+    if archive:
+        with tarfile.open(folder.parent / archive, "w:gz") as file:
+            file.add(folder, name)
+        shutil.rmtree(folder)
+    expected, found = load_data("cifar10", cifar), load_data("cifar10", folder.parent)
+    for own, other in ((expected.train, found.train), (expected.val, found.val)):
+        assert own.ids == other.ids
+        assert (own.labels == other.labels).all()
+        assert torch.equal(own.images, other.images)
+    assert torch.equal(expected.test().images, found.test().images)
+    monkeypatch.setattr(cifar10_forms, "PER_CLASS", {"train": 11, "test": 2})
+    with pytest.raises(UserError, match=r"incomplete: its train part has .* and not 11 of each"):
+        load_data("cifar10", folder.parent)
+
+
+def test_what_is_damaged_or_no_published_form_is_said(tmp_path):
+    folder = tmp_path / "cifar-10-batches-bin"
+    folder.mkdir()
+    for i in range(1, 6):
+        (folder / f"data_batch_{i}.bin").write_bytes(b"damaged")
+    with pytest.raises(UserError, match="is damaged"):
+        load_data("cifar10", tmp_path)
+    (folder / "data_batch_5.bin").unlink()
+    with pytest.raises(UserError, match=r"incomplete or damaged.*data_batch_5"):
+        load_data("cifar10", folder)
+    (tmp_path / "images" / "train" / "airplane").mkdir(parents=True)
+    with pytest.raises(UserError, match="use DATASET=folder"):
+        load_data("cifar10", tmp_path / "images")
+
+
 def test_damaged_or_absent_cifar10_is_one_sentence(cifar, tmp_path):
     (cifar / CIFAR10.base_folder / "data_batch_3").write_bytes(b"damaged")
     with pytest.raises(UserError, match=r"incomplete or damaged.*cifar-10-python.tar.gz"):
         load_data("cifar10", cifar)
     with pytest.raises(UserError, match=r"was not downloaded.*DATASET=folder"):
         load_data("cifar10", tmp_path / "elsewhere")
+    (tmp_path / "archives").mkdir()
+    (tmp_path / "archives" / "cifar10.zip").touch()
+    with pytest.raises(UserError, match=r"there lies cifar10\.zip"):
+        load_data("cifar10", tmp_path / "archives")
