@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NEEDED = (3, 11)
 PACKAGES = (
     "torch torchvision timm accelerate huggingface_hub safetensors numpy scipy sklearn torchmetrics PIL tqdm "
-    "matplotlib matplotlib_fontja starlette uvicorn"
+    "pycocotools yaml matplotlib matplotlib_fontja starlette uvicorn"
 )
 
 

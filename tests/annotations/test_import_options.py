@@ -11,7 +11,7 @@ from sigmoid_vit.annotations.importing import import_edits
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"source": ["dreams"]}, "--from is 'dreams'; .*masks, cub200"),
+        ({"source": ["dreams"]}, "--from is 'dreams'; .*masks, coco, "),
         ({"source": ["masks", "/absent"]}, "there is no folder /absent"),
         ({"source": ["masks", "a", "b"]}, "masks takes the folder"),
         ({"source": ["gaze"]}, "at least one file"),

@@ -19,7 +19,7 @@ from sigmoid_vit import UserError
 from sigmoid_vit.annotations.cells import cell_means
 from sigmoid_vit.annotations.import_options import ImportOptions
 from sigmoid_vit.annotations.importing import import_edits
-from sigmoid_vit.annotations.sources import read_map
+from sigmoid_vit.annotations.mask_files import read_map
 from sigmoid_vit.data import ink_grid, load_data
 from sigmoid_vit.edits.exchange import export_edits
 from sigmoid_vit.edits.maps import load_edits

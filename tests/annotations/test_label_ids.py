@@ -10,7 +10,7 @@ from helpers.images import make_folder
 from helpers.runs import ROOT
 from PIL import Image
 
-from sigmoid_vit.annotations.sources import read_mask
+from sigmoid_vit.annotations.mask_files import MaskValues, read_mask
 
 IDS = np.zeros((40, 40), np.uint8)
 IDS[:10], IDS[10:20], IDS[20] = 1, 2, 255
@@ -26,10 +26,10 @@ def saved(path, values, colours=None):
 
 
 def test_every_id_is_marked_and_the_border_is_not(tmp_path):
-    found = set()
-    assert np.array_equal(read_mask(saved(tmp_path / "a.png", IDS), label_ids=found), (IDS % 255 > 0) * 1.0)
-    assert found == {1, 2}
-    assert np.array_equal(read_mask(tmp_path / "a.png", [2]), (IDS == 2) * 1.0)
+    meaning = MaskValues()
+    assert np.array_equal(read_mask(saved(tmp_path / "a.png", IDS), meaning), (IDS % 255 > 0) * 1.0)
+    assert meaning.label_ids == {1, 2}
+    assert np.array_equal(read_mask(tmp_path / "a.png", MaskValues(("2",))), (IDS == 2) * 1.0)
     voc = [0, 0, 0, 128, 0, 0, 0, 128, 0] + [0] * 756 + [224, 224, 192]
     indices = Image.fromarray(IDS, "P")
     indices.putpalette(voc)
@@ -39,10 +39,10 @@ def test_every_id_is_marked_and_the_border_is_not(tmp_path):
 
 @pytest.mark.parametrize("values", [IDS * 0 + np.arange(40, dtype=np.uint8) * 6, (IDS == 1) * np.uint8(255)])
 def test_shades_and_black_and_white_are_no_ids(tmp_path, values):
-    found = set()
+    meaning = MaskValues()
     expected = values.astype(np.float32) / 255
-    assert np.array_equal(read_mask(saved(tmp_path / "a.png", values), label_ids=found), expected)
-    assert not found
+    assert np.array_equal(read_mask(saved(tmp_path / "a.png", values), meaning), expected)
+    assert not meaning.label_ids
 
 
 def test_the_import_says_which_ids_it_took(tmp_path):

@@ -6,7 +6,7 @@ from helpers.marked_images import H, W, block, save
 from PIL import Image
 
 from sigmoid_vit import UserError
-from sigmoid_vit.annotations.sources import read_map
+from sigmoid_vit.annotations.mask_files import read_map
 
 
 def test_kinds_of_mask_files(tmp_path):

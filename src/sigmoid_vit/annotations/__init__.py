@@ -13,8 +13,9 @@ from sigmoid_vit.annotations.gaze import SIGMA, gaze_map, read_fixations
 from sigmoid_vit.annotations.import_options import ImportOptions
 from sigmoid_vit.annotations.importing import Account, import_edits
 from sigmoid_vit.annotations.marked import MarkedCells, marked_cells
+from sigmoid_vit.annotations.mask_files import read_map
 from sigmoid_vit.annotations.selection import SELECTIONS
-from sigmoid_vit.annotations.sources import SOURCES, read_map
+from sigmoid_vit.annotations.sources import SOURCES
 
 __all__ = [
     "MASK_EDITS",

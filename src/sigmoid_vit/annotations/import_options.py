@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from sigmoid_vit.annotations.cells import MASK_EDITS
+from sigmoid_vit.annotations.formats import BESIDE_IMAGES, FORMATS
 from sigmoid_vit.annotations.gaze import SIGMA
 from sigmoid_vit.annotations.selection import SELECTIONS
 from sigmoid_vit.annotations.sources import SOURCES
@@ -16,6 +17,7 @@ from sigmoid_vit.options import check_options, option
 
 EXPORT = "export"  # the source of edits that are edits already
 GAZE = ("gaze", "gaze_maps")
+MANY = 1_000_000  # files
 OWN_MASKS = {"cub200": "cub200", "cub200_2011": "cub200_2011", "ink": "digits_decoy"}  # source: its data set
 
 
@@ -28,8 +30,9 @@ class ImportOptions:
     """
 
     source: Sequence[str] = option(
-        text=f"{', '.join(SOURCES)}; then the folder of masks (none: beside the images) or of gaze maps, or "
-        "the gaze files; ink is digits_decoy's own and stands in for a person; export and a folder of "
+        text=f"{', '.join(SOURCES)}; then the folder of masks (none: beside the images) or of gaze maps, the "
+        "files or folders of an annotation tool (voc, yolo, labelme, none: beside the images), or the gaze "
+        "files; ink is digits_decoy's own and stands in for a person; export and a folder of "
         "src/export_edits.py: those edits as they are",
         flag="--from",
         nargs="+",
@@ -63,11 +66,14 @@ class ImportOptions:
         low=0,
         high=1,
     )
-    mask_value: Sequence[int] = option(
+    mask_value: Sequence[str] = option(
         (),
-        "values of the object in mask files of label ids, such as 2 (default: all values but 0 and 255)",
+        "what the object is called: values in mask files of label ids, such as 2 (default: all but 0 and "
+        "255), or names of labels in files of annotation tools and in a labelmap.txt (default: all)",
         nargs="+",
-        type=int,
+    )
+    inverted: bool = option(
+        False, "masks, annotation tools: what is marked is the background, not the object"
     )
     boxes: bool = option(False, "CUB: bounding boxes instead of segmentations")
     sigma: float = option(
@@ -125,7 +131,9 @@ class ImportOptions:
             raise UserError(f"--from is {self.kind!r}; it must be one of {', '.join((*SOURCES, EXPORT))}")
         least, most, what = {
             "masks": (0, 1, "the folder of the masks, or nothing for masks beside the images"),
-            "gaze": (1, 1_000_000, "at least one file of fixations"),
+            **dict.fromkeys(FORMATS, (1, MANY, "at least one file, or the folder they are in")),
+            **dict.fromkeys(BESIDE_IMAGES, (0, MANY, "files, or the folder they are in")),
+            "gaze": (1, MANY, "at least one file of fixations"),
             "gaze_maps": (1, 1, "the folder of the maps"),
             EXPORT: (1, 1, "the folder that was exported"),
         }.get(self.kind, (0, 0, "nothing, the masks are the data set's own"))
@@ -133,6 +141,12 @@ class ImportOptions:
             raise UserError(f"--from {self.kind} takes {what}; it got {listed(self.files) or 'nothing'}")
         if self.boxes and self.kind not in ("cub200", "cub200_2011"):
             raise UserError(f"--boxes needs the source cub200 or cub200_2011; {self.kind} has no boxes")
+        self.mask_value = tuple(map(str, self.mask_value))
+        given = [f"--{name}" for name in ("mask_value", "inverted") if getattr(self, name)]
+        if given and self.kind not in ("masks", *FORMATS):
+            raise UserError(f"{listed(given)}: only for masks and the files of annotation tools")
+        if self.mask_value and self.kind == "masks" and self.mask_edit == "soft":
+            raise UserError("--mask_edit soft takes the shades of masks as they are; leave out --mask_value")
         if self.author == PROPAGATED:
             raise UserError(f"--author {PROPAGATED} is kept for edits that propagation made; give a person's")
 

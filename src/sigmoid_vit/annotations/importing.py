@@ -11,7 +11,8 @@ import numpy as np
 from sigmoid_vit.annotations.cells import MARKED, cell_edit, cell_means, cells_inside
 from sigmoid_vit.annotations.import_options import EXPORT, GAZE, OWN_MASKS, ImportOptions
 from sigmoid_vit.annotations.selection import choose, stratified
-from sigmoid_vit.annotations.sources import Source, image_size, open_source
+from sigmoid_vit.annotations.source import Source, image_size
+from sigmoid_vit.annotations.sources import open_source
 from sigmoid_vit.data import DATASETS, BadImage, DataModule, Part, known_ids
 from sigmoid_vit.data.images import for_each_file, listed
 from sigmoid_vit.data.parts import MAX_WORKERS
@@ -27,9 +28,14 @@ COUNTED = {  # what comes between an image and its edit
     "missing": "without a mask",
     "empty": f"with an empty mask (no pixel reaches {MARKED:g})",
     "small": "with a mask that covers no cell enough (lower --covered; 0: any marked pixel counts)",
-    "full": "with a mask over every cell, so nothing is left to edit (raise --covered: fewer cells count)",
+    "full": "with a mask over every cell, so nothing is left to edit (raise --covered: fewer cells count; "
+    "--inverted, if it marks the background)",
     "bad": "unreadable (--skip_bad_images)",
 }
+NEARLY_ALL = 0.8  # of an image: half of the masks marking more than this look like masks of the background
+INVERTED = (
+    "WARNING: of the masks that mark more than 80% of their image; if that is the background, --inverted"
+)
 
 
 @dataclass
@@ -52,6 +58,9 @@ class Account:
     among_images: list[str] = field(default_factory=list)  # maps that the data set takes for images
     outside: dict[str, int] = field(default_factory=dict)  # fixations outside their image, by image id
     label_ids: list[int] = field(default_factory=list)  # of masks of label ids
+    labels: dict[str, int] = field(default_factory=dict)  # how many shapes have each label
+    in_empty: list[str] = field(default_factory=list)  # values or labels found in empty masks
+    told: dict[str, list[str]] = field(default_factory=dict)  # sentences, and the names they are about
     without: dict[str, list[str]] = field(default_factory=lambda: {reason: [] for reason in COUNTED})
 
     @property
@@ -71,8 +80,9 @@ class Account:
             ("of them in place of an earlier edit, which stays in the history", self.replaced),
             ("WARNING: the store also holds edits of images that this data set does not have", self.foreign),
             ("of them without a cell, none is left (--missing, --wrong)", self.without_cells),
-            *((f"not edited, {COUNTED[reason]}", ids) for reason, ids in self.without.items()),
+            *((f"not edited, {self.reason(reason)}", ids) for reason, ids in self.without.items()),
             ("masks of another size than their image, stretched over the whole of it", self.resized),
+            *self.told.items(),
             ("names in the source that belong to no known image (test parts stay closed)", self.unknown),
             (
                 "maps taken for images of the data set, to be named <stem>_mask or put into another folder",
@@ -86,14 +96,31 @@ class Account:
         if self.label_ids:
             ids = ", ".join(map(str, self.label_ids))
             told.append(
-                f"masks of label ids {ids}: all of them are marked; --mask_value takes some, 255 is a border"
+                f"masks of label ids {ids}: all of them are marked; --mask_value takes some, 255 is a border "
+                "and counts as outside"
             )
+        if self.labels:
+            shapes = ", ".join(
+                f"{label or 'without a label'} {n}" for label, n in sorted(self.labels.items())
+            )
+            told.append(f"shapes of each label: {shapes} (--mask_value takes some, else all)")
         if self.outside:
             count, names = sum(self.outside.values()), _first(list(self.outside))
             told.append(f"fixations outside their image, left out: {count} {names}")
         if len(self.edited) < self.wanted:
             told.append(f"{self.wanted} were asked for; there are no more of that kind")
         return "\n".join([*told, f"all names: {self.path}"])
+
+    def reason(self, key: str) -> str:
+        """Why images have no edit, with what was found in masks that mark nothing."""
+        found = f"; found there: {listed(self.in_empty, 8)}" if key == "empty" and self.in_empty else ""
+        return COUNTED[key].replace(")", f"{found})", 1)
+
+    def learn(self, source: Source) -> None:
+        """Take over what was found in the source while it was read."""
+        self.label_ids, self.labels = sorted(source.label_ids), dict(source.labels)
+        self.in_empty = sorted(source.in_empty)
+        self.told = {what: sorted(names) for what, names in source.told.items()}
 
 
 def _first(ids: list[str]) -> str:
@@ -135,12 +162,11 @@ def import_edits(options: ImportOptions) -> Account | Merged:
         part = prepared.part  # without the images that cannot be read
     grid = network.grid if network else o.cells
     heat = o.mask_edit == "soft"
-    source = open_source(o.kind, o.files, data, part, o.boxes, o.sigma, o.mask_value, heat)
+    source = open_source(o.kind, o.files, data, part, o.boxes, o.sigma, o.mask_value, o.inverted, heat=heat)
     account = Account(o.edits, o.author or o.kind, tuple(grid), part.name, len(part))
     account.unknown, account.among_images = source.unknown, source.among_images
     account.outside = source.outside
     targets = _targets(o, part, source, account)
-    account.label_ids = sorted(source.label_ids)
     candidates = np.array(list(targets))
     if prepared:
         candidates = choose(o.select, network, prepared, candidates, list(targets.values()))
@@ -230,10 +256,14 @@ def _part(data: DataModule, split: str) -> Part:
 def _targets(o: ImportOptions, part: Part, source: Source, account: Account) -> dict[int, np.ndarray]:
     """Where the attention belongs, float [gh, gw] in 0..1, by position; the account tells of the others."""
 
+    large: list[str] = []
+
     def read_one(i: int) -> tuple[np.ndarray | str, bool]:
         pixels = source.read(i)
         if pixels is None:
             return "missing", False
+        if o.mask_edit != "soft" and np.mean(pixels >= MARKED) > NEARLY_ALL:
+            large.append(part.ids[i])
         return _target(o, pixels, account.grid), pixels.shape != image_size(part, i)
 
     results = for_each_file(read_one, len(part), min(os.cpu_count() or 1, MAX_WORKERS), "read masks")
@@ -250,12 +280,25 @@ def _targets(o: ImportOptions, part: Part, source: Source, account: Account) -> 
         if resized:
             account.resized.append(image_id)
     account.editable = len(targets)
+    account.learn(source)
+    if len(large) * 2 > len(part) - len(account.without["missing"]):
+        account.told[INVERTED] = sorted(large)
     if len(account.without["missing"]) == len(part):
-        raise UserError(f"no image of {part.name} has a mask or map in {source.where}")
+        raise UserError(_nothing_found(part, source))
     if not targets:
-        what = [f"{len(ids)} {COUNTED[reason]}" for reason, ids in account.without.items() if ids]
+        what = [f"{len(ids)} {account.reason(reason)}" for reason, ids in account.without.items() if ids]
         raise UserError(f"none of the {len(part)} images of {part.name} can be edited: {', '.join(what)}")
     return targets
+
+
+def _nothing_found(part: Part, source: Source) -> str:
+    """That no image has a map, with what lies there and what the images are called."""
+    there = f"; it has the names {listed(source.names, 3)}" if source.names else ""
+    several = [f"{what}: {listed(sorted(names), 3)}" for what, names in source.told.items()]
+    images = f"; the images are called {listed(part.ids, 3)}"
+    return "; ".join(
+        [f"no image of {part.name} has a mask or map in {source.where}{there}{images}", *several]
+    )
 
 
 def _target(o: ImportOptions, pixels: np.ndarray, grid: tuple[int, int]) -> np.ndarray | str:

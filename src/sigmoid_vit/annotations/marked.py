@@ -9,7 +9,8 @@ from torch import Tensor
 from torchmetrics.functional.segmentation import mean_iou
 
 from sigmoid_vit.annotations.cells import MARKED, cell_means
-from sigmoid_vit.annotations.sources import Source, open_source, own_masks
+from sigmoid_vit.annotations.source import Source
+from sigmoid_vit.annotations.sources import open_source, own_masks
 from sigmoid_vit.data import BadImage, DataModule, Part
 from sigmoid_vit.data.images import for_each_file, listed
 from sigmoid_vit.data.parts import MAX_WORKERS
