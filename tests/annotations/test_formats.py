@@ -85,7 +85,7 @@ def changed(folder, name, change):
     "name, change, says",
     [
         ("coco_polygon", ('"annotations"', '"annotation"'), "instances.json, .*lacks 'annotations'"),
-        ("coco_polygon", ('"image_id": 1', '"image_id": 7'), "annotation 2 .*image 7, which the file does not"),
+        ("coco_polygon", ('"image_id": 1', '"image_id": 7'), "annotation 2 .*image 7, which the"),
         ("coco_polygon", ('"categories"', '"categories'), "instances.json .*line 1 column"),
         ("coco_plain_rle", ('"size": [32, 48]', '"size": [48, 32]'), "mask is 32 x 48, its image 48 x 32"),
         ("coco_plain_rle", ('"counts": [', '"counts": [3, '), "annotation 1: the run lengths add up to 1539"),
