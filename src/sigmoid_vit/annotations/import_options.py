@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-from sigmoid_vit.annotations.cells import MASK_EDITS
+from sigmoid_vit.annotations.cells import BY_LABEL, MASK_EDITS
 from sigmoid_vit.annotations.formats import BESIDE_IMAGES, FORMATS
 from sigmoid_vit.annotations.gaze import SIGMA
 from sigmoid_vit.annotations.selection import SELECTIONS
@@ -55,7 +55,8 @@ class ImportOptions:
     mask_edit: str | None = option(
         None,
         "background: cells outside become 0; object: cells inside become --object_value; both; soft: every "
-        "cell becomes the mean of the map (default: soft for gaze and gaze_maps, else background)",
+        "cell becomes the mean of the map; labels: cells in shapes that an annotation tool calls keep become "
+        "--object_value, those called erase become 0 (default: soft for gaze and gaze_maps, else background)",
         MASK_EDITS,
     )
     object_value: float = option(0.9, "value of the cells inside", low=0, high=1)
@@ -147,6 +148,13 @@ class ImportOptions:
             raise UserError(f"{listed(given)}: only for masks and the files of annotation tools")
         if self.mask_value and self.kind == "masks" and self.mask_edit == "soft":
             raise UserError("--mask_edit soft takes the shades of masks as they are; leave out --mask_value")
+        if self.mask_edit == BY_LABEL and (
+            self.kind not in FORMATS or given or self.select == "attention_off"
+        ):
+            raise UserError(
+                f"--mask_edit {BY_LABEL} goes with files of annotation tools ({', '.join(FORMATS)}), without "
+                "--mask_value, --inverted and --select attention_off"
+            )
         if self.author == PROPAGATED:
             raise UserError(f"--author {PROPAGATED} is kept for edits that propagation made; give a person's")
 

@@ -8,7 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from sigmoid_vit.annotations.cells import MARKED, cell_edit, cell_means, cells_inside
+from sigmoid_vit.annotations.cells import (
+    BY_LABEL,
+    MARKED,
+    cell_edit,
+    cell_means,
+    cells_inside,
+    labelled_cells,
+)
 from sigmoid_vit.annotations.import_options import EXPORT, GAZE, OWN_MASKS, ImportOptions
 from sigmoid_vit.annotations.selection import choose, stratified
 from sigmoid_vit.annotations.source import Source, image_size
@@ -161,8 +168,10 @@ def import_edits(options: ImportOptions) -> Account | Merged:
         prepared = network.prepare(part)
         part = prepared.part  # without the images that cannot be read
     grid = network.grid if network else o.cells
-    heat = o.mask_edit == "soft"
-    source = open_source(o.kind, o.files, data, part, o.boxes, o.sigma, o.mask_value, o.inverted, heat=heat)
+    heat, by_label = o.mask_edit == "soft", o.mask_edit == BY_LABEL
+    source = open_source(
+        o.kind, o.files, data, part, o.boxes, o.sigma, o.mask_value, o.inverted, heat, by_label
+    )
     account = Account(o.edits, o.author or o.kind, tuple(grid), part.name, len(part))
     account.unknown, account.among_images = source.unknown, source.among_images
     account.outside = source.outside
@@ -262,7 +271,7 @@ def _targets(o: ImportOptions, part: Part, source: Source, account: Account) -> 
         pixels = source.read(i)
         if pixels is None:
             return "missing", False
-        if o.mask_edit != "soft" and np.mean(pixels >= MARKED) > NEARLY_ALL:
+        if o.mask_edit not in ("soft", BY_LABEL) and np.mean(pixels >= MARKED) > NEARLY_ALL:
             large.append(part.ids[i])
         return _target(o, pixels, account.grid), pixels.shape != image_size(part, i)
 
@@ -303,8 +312,11 @@ def _nothing_found(part: Part, source: Source) -> str:
 
 def _target(o: ImportOptions, pixels: np.ndarray, grid: tuple[int, int]) -> np.ndarray | str:
     """The target of a map [h, w], or why it gives no edit (a key of COUNTED)."""
-    if pixels.size == 0 or pixels.max() < MARKED:
+    if pixels.size == 0 or np.abs(pixels).max() < MARKED:
         return "empty"
+    if o.mask_edit == BY_LABEL:
+        cells = labelled_cells(pixels, grid, o.covered)
+        return "small" if np.isnan(cells).all() else cells
     if o.mask_edit == "soft":
         return cell_means(pixels, grid)
     inside = cells_inside(pixels, grid, o.covered)

@@ -31,6 +31,7 @@ def open_source(
     mask_value: Sequence[str] = (),
     inverted: bool = False,
     heat: bool = False,
+    by_label: bool = False,
 ) -> Source:
     """The maps of one of `SOURCES` for the images of a part of a data set.
 
@@ -45,6 +46,7 @@ def open_source(
         mask_value: the values, or names, of the object; none: see `read_mask`, and all of a tool's labels.
         inverted: what is marked is the background.
         heat: the mask files are heat maps, whose values are never label ids.
+        by_label: see `tool_source`.
 
     Raises:
         UserError: a file or folder is missing, or is not what it should be.
@@ -55,7 +57,8 @@ def open_source(
     if name in FORMATS:
         if not paths and (name not in BESIDE_IMAGES or data.root is None):
             raise UserError(f"--from {name} needs the files, or the folder they are in")
-        return tool_source(name, paths or [data.root], data, part, tuple(map(str, mask_value)), inverted)
+        labels = tuple(map(str, mask_value))
+        return tool_source(name, paths or [data.root], data, part, labels, inverted, by_label)
     if name == "gaze":
         return _gaze(files, data, part, sigma)
     if name == "gaze_maps":

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sigmoid_vit.annotations.cells import ERASE, KEEP
 from sigmoid_vit.annotations.formats import FORMATS
 from sigmoid_vit.annotations.formats.marks import Mark
 from sigmoid_vit.annotations.image_names import SEVERAL, ImageNames
@@ -18,13 +19,20 @@ from sigmoid_vit.files import as_text
 
 
 def tool_source(
-    name: str, files: Sequence[Path], data: DataModule, part: Part, labels: Sequence[str], inverted: bool
+    name: str,
+    files: Sequence[Path],
+    data: DataModule,
+    part: Part,
+    labels: Sequence[str] = (),
+    inverted: bool = False,
+    by_label: bool = False,
 ) -> Source:
     """The maps of the images of a part from files of one of FORMATS: 1 in every shape, 0 elsewhere.
 
     Args:
         labels: those that are the object; none: all.
         inverted: the shapes mark the background.
+        by_label: 1 in shapes labelled KEEP, -1 in those labelled ERASE; of shapes that overlap, the last.
 
     Raises:
         UserError: a file is missing or damaged, or has no shape, or none of the labels.
@@ -39,7 +47,13 @@ def tool_source(
     if missing:
         names = listed(sorted(there)) or "none"
         raise UserError(f"--mask_value {listed(missing)} is no label in {where}; its labels: {names}")
-    source.read = _reader(by_image, part, set(labels) or there, inverted, source)
+    values = dict.fromkeys(labels or there, 1)
+    if by_label:
+        values = {KEEP: 1, ERASE: -1}
+        if not there & values.keys():
+            names = listed(sorted(there)) or "none"
+            raise UserError(f"no shape in {where} has the label {KEEP} or {ERASE}; its labels: {names}")
+    source.read = _reader(by_image, part, values, inverted, source)
     return source
 
 
@@ -67,7 +81,7 @@ def _by_image(
 
 
 def _reader(
-    by_image: dict[str, list[Mark]], part: Part, labels: set[str], inverted: bool, source: Source
+    by_image: dict[str, list[Mark]], part: Part, values: dict[str, int], inverted: bool, source: Source
 ) -> Callable[[int], np.ndarray | None]:
     def read(i: int) -> np.ndarray | None:
         image_id = part.ids[i]
@@ -79,13 +93,14 @@ def _reader(
             sizes = " and ".join(f"{w} x {h}" for h, w in sorted(stated))
             raise BadImage(marks[0].file, f"{image_id} has marks for images of {sizes}")
         size = next(iter(stated), None) or image_size(part, i)
-        chosen = [mark for mark in marks if mark.label in labels]
-        mask = np.zeros(size, bool)
+        chosen = [mark for mark in marks if mark.label in values]
+        pixels = np.zeros(size, np.float32)
         for mark in chosen:
-            mask |= _drawn(mark, size)
+            pixels[_drawn(mark, size)] = values[mark.label]
         if not chosen:
             source.in_empty |= {mark.label for mark in marks}
-        pixels = (mask != inverted).astype(np.float32)
+        if inverted:
+            pixels = 1 - pixels
         return (
             upright(pixels, part.paths[i], source.told, image_id, sized=bool(stated))
             if part.paths
