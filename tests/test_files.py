@@ -13,7 +13,7 @@ from helpers.weights import files_below
 
 from sigmoid_vit import files
 from sigmoid_vit.errors import UserError
-from sigmoid_vit.files import sha256, write_atomically
+from sigmoid_vit.files import sha256, write_atomically, write_csv
 from sigmoid_vit.model.checkpoints import load_checkpoint, save_checkpoint
 
 
@@ -103,3 +103,9 @@ def test_a_symbolic_link_stays_and_its_target_is_replaced(tmp_path):
 def test_sha256_is_the_one_of_hashlib(tmp_path):
     (tmp_path / "file").write_bytes(b"attention" * 100_000)
     assert sha256(tmp_path / "file") == hashlib.sha256(b"attention" * 100_000).hexdigest()
+
+
+@pytest.mark.parametrize("name, mark", [("scratch", b""), ("傷", b"\xef\xbb\xbf")])
+def test_a_csv_file_has_the_mark_that_excel_needs_where_it_needs_it(tmp_path, name, mark):
+    write_csv(tmp_path / "a.csv", [["class", "n"], [name, 1]])
+    assert (tmp_path / "a.csv").read_bytes() == mark + f"class,n\n{name},1\n".encode()

@@ -1,15 +1,17 @@
 """Files that are either whole or not there, whenever the process is killed."""
 
 import contextlib
+import csv
 import fcntl
 import hashlib
+import io
 import json
 import os
 import secrets
 import socket
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
@@ -52,6 +54,18 @@ def write_json(path: str | Path, content: dict) -> None:
     """Write a readable JSON file in one step; a path that is not UTF-8 is read again as it was."""
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     write_atomically(path, lambda file: file.write(text.encode(errors="backslashreplace")))
+
+
+def write_csv(path: str | Path, rows: Iterable[Iterable[object]]) -> None:
+    """Write a CSV file in one step: UTF-8, with a byte-order mark where there is more in it than ASCII.
+
+    Without the mark, Excel shows such text as garbage. `encoding="utf-8-sig"` reads both.
+    """
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    content = text.getvalue()
+    encoded = content.encode("ascii" if content.isascii() else "utf-8-sig")
+    write_atomically(path, lambda file: file.write(encoded))
 
 
 def as_text(name: str | Path) -> str:

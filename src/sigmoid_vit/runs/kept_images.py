@@ -13,7 +13,7 @@ from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 from sigmoid_vit.data import DataModule, Part, group_numbers
 from sigmoid_vit.data.images import listed
 from sigmoid_vit.errors import UserError
-from sigmoid_vit.files import write_atomically
+from sigmoid_vit.files import write_csv
 
 COLUMNS = ("part", "id", "class", "sha256")
 UNUSED = "unused"  # in place of a part: images that cannot be read, or that Step 1 did not have
@@ -48,7 +48,7 @@ class KeptImages:
             UserError: it is damaged.
         """
         try:
-            rows = list(csv.reader(io.StringIO(path.read_bytes().decode(), newline="")))
+            rows = list(csv.reader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline="")))
             if tuple(rows[0]) != COLUMNS or any(len(row) != len(COLUMNS) for row in rows):
                 raise ValueError("a line is not of the form " + ",".join(COLUMNS))
         except (ValueError, IndexError, csv.Error) as error:
@@ -79,12 +79,10 @@ class KeptImages:
 
     def write(self, path: Path) -> None:
         """To images.csv, a line for each image."""
-        text = io.StringIO(newline="")
-        lines = csv.writer(text, lineterminator="\n")
-        lines.writerow(COLUMNS)
-        for part, ids in self.parts.items():
-            lines.writerows((part, i, self.class_of.get(i, ""), self.sha256.get(i, "")) for i in ids)
-        write_atomically(path, lambda file: file.write(text.getvalue().encode()))
+        ids = [(part, image_id) for part, ids in self.parts.items() for image_id in ids]
+        write_csv(
+            path, [COLUMNS, *((part, i, self.class_of.get(i, ""), self.sha256.get(i, "")) for part, i in ids)]
+        )
 
 
 @dataclass

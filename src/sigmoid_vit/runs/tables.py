@@ -1,8 +1,6 @@
 """Results tables: a row per kind of run, mean and standard deviation over its seeds, and their folders."""
 
-import csv
 import glob
-import io
 import json
 import statistics
 from collections.abc import Iterable
@@ -11,7 +9,7 @@ from pathlib import Path
 from scipy.stats import t
 
 from sigmoid_vit.errors import UserError
-from sigmoid_vit.files import write_atomically, write_json
+from sigmoid_vit.files import write_atomically, write_csv, write_json
 from sigmoid_vit.model.checkpoints import load_checkpoint
 from sigmoid_vit.runs.folder import Run
 
@@ -89,13 +87,11 @@ def write_table(
     values = {name: _by_metric(runs) for name, runs in rows.items()}
     means = {name: {metric: statistics.fmean(x) for metric, x in v.items()} for name, v in values.items()}
     write_json(Path(path + ".json"), means)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["row", "run", "metric", "value"])
+    lines = [["row", "run", "metric", "value"]]
     for name, runs in rows.items():
         for folder, metrics in runs.items():
-            writer.writerows([name, folder, metric, repr(value)] for metric, value in metrics.items())
-    write_atomically(Path(path + ".csv"), lambda file: file.write(text.getvalue().encode()))
+            lines += [[name, folder, metric, repr(value)] for metric, value in metrics.items()]
+    write_csv(path + ".csv", lines)
     runs = [f"- {name}: {', '.join(folders)}" for name, folders in rows.items()]
     parts = [table_text(values)]
     if against:
