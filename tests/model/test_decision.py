@@ -83,3 +83,23 @@ def test_the_estimate_needs_no_gradient_from_outside_and_leaves_none(monkeypatch
 def test_a_class_that_is_not_there_is_refused():
     with pytest.raises(UserError, match="there is no class"):
         decision_map(tiny_model(), torch.randn(1, 3, 32, 32), 5)
+
+
+@torch.no_grad()
+def test_under_an_edit_each_cell_has_the_effect_of_erasing_it_as_well(monkeypatch):
+    model, images = tiny_model(), torch.randn(2, 3, 32, 32)
+    value, edited = torch.zeros(1, 4, 4), torch.zeros(1, 4, 4, dtype=torch.bool)
+    value[0, 3, 3], edited[0, :2, :2], edited[0, 3, 3] = 0.9, True, True
+    edit = AttentionEdit(value, edited)
+    found = decision_map(model, images, 1, edit=edit)
+    assert not found[:, :2, :2].any()  # they are erased already
+    for row, column in ((2, 1), (3, 3)):
+        both = AttentionEdit(value.clone(), edited.clone())
+        both.value[0, row, column], both.edited[0, row, column] = 0, True
+        fall = (model(images, edit=edit).log_softmax(1) - model(images, edit=both).log_softmax(1))[:, 1]
+        torch.testing.assert_close(found[:, row, column], fall, atol=2e-5, rtol=1e-3)
+    monkeypatch.setattr(decision, "REFINED", 3)
+    estimate = decision_map(model, images, 1, exact=False, edit=edit)
+    assert (estimate == found).flatten(1).sum(1).min() >= 3
+    with pytest.raises(UserError, match="needs one of all layers"):
+        decision_map(model, images, 1, edit=AttentionEdit(value, edited, queries="cls"))
