@@ -37,7 +37,8 @@ def option(
         default: its value when it is left out; a callable makes it; without one the option is required.
         text: its help.
         choices, low, high: the valid values, or the range of a number, both ends included.
-        **argument: what argparse is told besides, such as nargs; `flag` in place of "--<name>".
+        **argument: what argparse is told besides, such as nargs; `flag` in place of "--<name>", without
+            dashes for what is named by its place alone.
     """
     metadata = {"text": text, "choices": choices, "low": low, "high": high, "argument": argument}
     if callable(default):
@@ -75,7 +76,7 @@ class OptionsParser(argparse.ArgumentParser):
         self.kind = kind
         for f in fields(kind):
             name, argument = _argument(f)
-            self.add_argument(name, dest=f.name, **argument)
+            self.add_argument(name, **argument)
 
     def parse(self, args: list[str] | None = None):
         """The dataclass filled from the command line.
@@ -103,7 +104,7 @@ class OptionsParser(argparse.ArgumentParser):
         raise UserError(f"{message} (--help lists the options)")
 
     def _unknown(self, text: str) -> str:
-        names = [action.option_strings[-1] for action in self._actions]
+        names = [action.option_strings[-1] for action in self._actions if action.option_strings]
         close = difflib.get_close_matches(text.split("=")[0], names, n=1)
         hint = f"did you mean {close[0]}?" if close else f"the options are {' '.join(names)}"
         return f"unknown option {text}; {hint}"
@@ -143,4 +144,8 @@ def _argument(f: Field) -> tuple[str, dict]:
     else:
         argument |= {"type": kind if kind in (int, float) else str, "choices": f.metadata["choices"]}
     argument |= f.metadata["argument"]
-    return argument.pop("flag", f"--{f.name}"), argument
+    flag = argument.pop("flag", f"--{f.name}")
+    if not flag.startswith("-"):
+        del argument["required"]
+        return f.name, argument
+    return flag, argument | {"dest": f.name}

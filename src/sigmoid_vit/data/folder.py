@@ -94,6 +94,14 @@ class ImageFolder(DataModule):
         return Part(ids, labels, [as_text(name) for name in classes], paths)
 
 
+def images_below(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The image files in a folder and the folders in it, sorted, and what else lies there, masks too."""
+    found = _files(folder, [folder])
+    masks = set(_masks(found))
+    images = [path for path in found if path.suffix.lower() in SUFFIXES and path not in masks]
+    return images, [path for path in found if path not in set(images)]
+
+
 def _no_train(path: Path) -> str:
     if not path.is_dir():
         return f"there is no folder {path}; DATASET_PATH is the folder that holds train/<class>/"

@@ -33,7 +33,7 @@ def open_networks(
     """
     for opened, option in ((run, "--run (RESULT_DIR"), (before, "--against (COMPARE_WITH")):
         if opened:
-            _check_trained(opened, which, f"{option} in the notebook)")
+            check_trained(opened, which, f"{option} in the notebook)")
     if before:
         _check_comparable(run, before)
     data = run.open_data(dataset_path)
@@ -46,7 +46,7 @@ def open_networks(
     return data, part, network, former
 
 
-def _check_trained(run: Run, which: str, option: str) -> None:
+def check_trained(run: Run, which: str = "best", option: str = "--run") -> None:
     """Refuse a run without the checkpoint; `option` is what gives another run."""
     if run.config.is_file() and not (run.folder / f"{which}.pt").is_file():
         raise UserError(

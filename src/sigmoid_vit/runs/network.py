@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from math import prod
+from pathlib import Path
 
 import numpy as np
 import timm.data
@@ -17,9 +18,11 @@ from accelerate.utils import InitProcessGroupKwargs, gather
 from torch import Tensor
 
 from sigmoid_vit.data import BatchTransform, Part, Prepared, group_numbers
+from sigmoid_vit.data.images import decode, upright_size
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.model.checkpoints import load_into
 from sigmoid_vit.model.decision import decision_map
+from sigmoid_vit.model.edit import AttentionEdit
 from sigmoid_vit.model.families import create_model
 from sigmoid_vit.model.readout import AttentionMaps, attention_maps, sigmoid_attention
 from sigmoid_vit.model.vit import EditableViT
@@ -96,9 +99,11 @@ class Network:
         """Whether the decision maps are exact; on a larger grid they are estimated."""
         return prod(self.grid) <= EXACT_CELLS
 
-    def decision_map(self, inputs: Tensor, target: int | Tensor | None = None) -> Tensor:
+    def decision_map(
+        self, inputs: Tensor, target: int | Tensor | None = None, edit: AttentionEdit | None = None
+    ) -> Tensor:
         """How much each cell supports a class, in nats [B, gh, gw] on the CPU (`model.decision_map`)."""
-        return decision_map(self.model, inputs, target, exact=self.erases_every_cell).cpu()
+        return decision_map(self.model, inputs, target, exact=self.erases_every_cell, edit=edit).cpu()
 
     @cached_property
     def input_config(self) -> dict:
@@ -121,6 +126,23 @@ class Network:
         """The images of a part as this network needs them."""
         s, transform = self.settings, self.transform
         return part.prepare(transform.size, s.cache_gib, s.workers, transform.interpolation)
+
+    @cached_property
+    def stored_size(self) -> tuple[int, int] | None:
+        """The size (h, w) in which the run's training images wait for `transform`; None: not known."""
+        size = self.run.facts().get("stored_size") if self.run else None
+        return size and tuple(size)
+
+    def pixels(self, file: Path) -> Tensor:
+        """An image file as `prepare` keeps one of the data set: uint8 [3, h, w], the whole image.
+
+        It stays in its size if that is `stored_size` (if this is not known: fits into the network's input);
+        any other one is resized to the network's input. Raises `BadImage`.
+        """
+        own, full = upright_size(file), self.transform.size
+        fits = all(a <= b for a, b in zip(own, full, strict=True))
+        stays = own == self.stored_size if self.stored_size else fits
+        return decode(file, own if stays else full, self.transform.interpolation)
 
     def inputs(self, part: Prepared, chosen: list[int]) -> Tensor:
         """The images at these positions as the network's input, [B, 3, H, W] on its device."""
@@ -148,16 +170,21 @@ class Network:
         return AttentionMaps(*map(torch.cat, zip(*found, strict=True)))
 
     @torch.no_grad()
-    def logits(self, part: Prepared, batch_size: int | None = None) -> Tensor:
-        """Class logits float32 [n, K] of all images, in order, on every process's CPU."""
+    def logits(
+        self, part: Prepared, batch_size: int | None = None, edit: AttentionEdit | None = None
+    ) -> Tensor:
+        """Class logits float32 [n, K] of all images, in order, on every process's CPU.
+
+        The edit of one image, if given, is in force for all of them.
+        """
         a, n, batch_size = self.accelerator, len(part), batch_size or self.batch_size
         rank, world = (a.process_index, a.num_processes) if a else (0, 1)
         share = -(-n // world)  # images per process; the last ones are repeated to make it even
         mine = np.arange(rank * share, (rank + 1) * share).clip(max=n - 1)
-        found = []
+        found, under = [], {"edit": edit.to(self.device)} if edit else {}
         with _eval_mode(self.model), a.autocast() if a else nullcontext():
             for images in self.batches(part, mine, batch_size):
-                found.append(self.model(images).float())
+                found.append(self.model(images, **under).float())
         logits = torch.cat(found)
         return (gather(logits) if world > 1 else logits)[:n].cpu()
 

@@ -212,6 +212,7 @@ class Trainer:
             "start_weights": self.start,
             **(self.edits.facts if self.edits else {}),
             "data_config": self.network.input_config,
+            "stored_size": list(self.train.size),
         }
 
     def _asked_to_stop(self) -> int:
