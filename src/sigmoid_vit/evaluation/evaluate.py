@@ -3,8 +3,6 @@
 With the run before it also writes what changed since, by the same predictions.
 """
 
-import csv
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +16,14 @@ from sigmoid_vit.evaluation.metrics import classification_metrics
 from sigmoid_vit.evaluation.paired import Outcomes, difference_text, paired_differences, paired_runs
 from sigmoid_vit.figures.attention_maps import LAYERS_SHOWN, attention_pictures
 from sigmoid_vit.figures.classification import classification_pictures
+from sigmoid_vit.figures.decisions import decision_pictures
 from sigmoid_vit.figures.faithfulness import faithfulness_picture
 from sigmoid_vit.figures.learning_curves import learning_curves
 from sigmoid_vit.figures.one_edit import edit_effect
 from sigmoid_vit.figures.style import Picture, save
 from sigmoid_vit.figures.training_edits import training_edits
 from sigmoid_vit.figures.two_runs import changed_pictures, outcomes_picture
-from sigmoid_vit.files import write_atomically, write_json
+from sigmoid_vit.files import write_csv, write_json
 from sigmoid_vit.options import check_options, option
 from sigmoid_vit.runs.comparable import open_networks
 from sigmoid_vit.runs.folder import Run
@@ -43,6 +42,8 @@ PICTURES = (
     "hits_layers",
     "one_edit",
     "insertion_deletion",
+    "decisions",
+    "confusions",
 )
 OF_TWO_RUNS = ("outcomes", "fixed", "broken", "edits")
 
@@ -68,6 +69,9 @@ class EvaluateOptions:
         None, "or against the edits of people in this store (default: own masks)", metavar="STORE"
     )
     faithfulness: int = option(50, "images for insertion and deletion, 0 for none", low=0)
+    decision_maps: int = option(
+        50, "images for the mean decision maps of classes and confusions, 0 for none", low=0
+    )
     insertion_start: str = option(
         "mean", "what cells are brought into: the mean colour, or the image blurred (RISE)", ("mean", "blur")
     )
@@ -123,7 +127,9 @@ def _evaluate_part(
     metrics = {"run": run.folder.name, "split": part.name, "checkpoint": o.checkpoint}
     metrics |= _measure(predictions, marked, o)
     out = run.evaluation(part.name, data.default_part, o.checkpoint)
-    _write_metrics(out, predictions, metrics, o.errors)
+    decided = decision_pictures(predictions, o.decision_maps) if o.decision_maps else {}
+    metrics |= {name: picture.numbers for name, picture in decided.items()}
+    _write_metrics(out, predictions, metrics, o.errors, decided)
     if before is None:
         return {**metrics, "folder": str(out)}
     both = before.probabilities, predictions.probabilities, predictions.labels
@@ -144,11 +150,13 @@ def _measure(predictions: Predictions, marked: MarkedCells, o: EvaluateOptions) 
     return metrics | {"attention": quality}
 
 
-def _write_metrics(out: Path, predictions: Predictions, metrics: dict, shown: int) -> None:
+def _write_metrics(
+    out: Path, predictions: Predictions, metrics: dict, shown: int, decided: Mapping[str, Picture]
+) -> None:
     """metrics.json, predictions.csv and the pictures of one run."""
     write_json(out / "metrics.json", metrics)
     _write_predictions(out / "predictions.csv", predictions)
-    _write_pictures(out, PICTURES, _pictures(predictions, metrics, shown))
+    _write_pictures(out, PICTURES, _pictures(predictions, metrics, shown) | decided)
 
 
 def _write_comparison(out: Path, before: Predictions, after: Predictions, train: Part, shown: int) -> dict:
@@ -231,9 +239,8 @@ def _beside_the_commonest_class(metrics: dict) -> list[str]:
 
 def _write_predictions(path: Path, predictions: Predictions) -> None:
     """A row per image: id, label, prediction, and the probability of every class."""
-    part, classes, text = predictions.part.part, predictions.network.classes, io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["id", "label", "prediction", *(f"p({name})" for name in classes)])
+    part, classes = predictions.part.part, predictions.network.classes
+    lines = [["id", "label", "prediction", *(f"p({name})" for name in classes)]]
     for name, label, row in zip(part.ids, part.labels, predictions.probabilities, strict=True):
-        writer.writerow([name, classes[label], classes[row.argmax()], *(f"{p:.6f}" for p in row.tolist())])
-    write_atomically(path, lambda file: file.write(text.getvalue().encode()))
+        lines.append([name, classes[label], classes[row.argmax()], *(f"{p:.6f}" for p in row.tolist())])
+    write_csv(path, lines)
