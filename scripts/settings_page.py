@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from sigmoid_vit.annotations.import_options import ImportOptions
 from sigmoid_vit.data import DATASETS
+from sigmoid_vit.deployment.export import ExportOptions
 from sigmoid_vit.deployment.predict import PredictOptions
 from sigmoid_vit.editor import EditorOptions
 from sigmoid_vit.evaluation.evaluate import EvaluateOptions
@@ -22,6 +23,7 @@ PAGE = Path(__file__).resolve().parents[1] / "docs/settings.md"
 SCRIPTS = {
     "evaluate": EvaluateOptions,
     "predict": PredictOptions,
+    "export_model": ExportOptions,
     "edit_attention": EditorOptions,
     "import_edits": ImportOptions,
     "benchmark": BenchmarkOptions,

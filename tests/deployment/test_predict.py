@@ -127,7 +127,7 @@ def test_a_standing_edit_is_in_force_on_every_image(equal_sizes, tmp_path):
     "options, says",
     [
         (dict(edit="none.png"), "there is no mask none.png"),
-        (dict(edit="black.png"), "erases every cell; in a mask, white is what stays"),
+        (dict(edit="black.png"), "erases every cell; in a mask, white is what stays, black is erased"),
         (dict(edit="white.png"), "edits no cell"),
         (dict(edit="train/b.png", edits="e.sqlite"), "has no edit of an image train/b.png; it has no edit"),
         (dict(edits="e.sqlite"), "--edits is given without --edit"),

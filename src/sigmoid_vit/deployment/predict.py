@@ -16,13 +16,13 @@ from sigmoid_vit.data import BadImage, Part
 from sigmoid_vit.data.images import for_each_file
 from sigmoid_vit.data.parts import MAX_WORKERS
 from sigmoid_vit.deployment.image_files import find_images
-from sigmoid_vit.deployment.standing_edit import edit_text, standing_edit
+from sigmoid_vit.deployment.standing_edit import StandingEditOptions, edit_text
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.figures.decisions import draw_decision
 from sigmoid_vit.figures.style import rendered
 from sigmoid_vit.files import as_text, write_atomically, write_csv
 from sigmoid_vit.model.edit import AttentionEdit
-from sigmoid_vit.options import check_options, option
+from sigmoid_vit.options import option
 from sigmoid_vit.runs.comparable import check_trained
 from sigmoid_vit.runs.folder import Run
 from sigmoid_vit.runs.network import Network, make_accelerator
@@ -33,7 +33,7 @@ TABLE = "predictions.csv"
 
 
 @dataclass(kw_only=True)
-class PredictOptions:
+class PredictOptions(StandingEditOptions):
     """What is predicted and how; `src/predict.py` has an option for every field."""
 
     run: str = option(text="the run's folder, result/<RUNS_NAME>")
@@ -46,22 +46,10 @@ class PredictOptions:
     )
     out: str = option("predictions", "folder to write; it must not hold predictions yet", metavar="DIR")
     checkpoint: str = option("best", "which weights", ("best", "last"))
-    edit: str | None = option(
-        None,
-        "one edit for all images: a mask of the whole image, in which white stays and black is erased; or, "
-        "with --edits, the id of an image whose edit is taken",
-        metavar="MASK|ID",
-    )
-    edits: str | None = option(None, "the store that --edit names an image of", metavar="STORE")
     decision_maps: bool = option(False, "also draw what decides on each image, as PNG")
     batch_size: int | None = option(
         None, "images at a time (default: what the run was trained with, at most 256)", low=1
     )
-
-    def __post_init__(self) -> None:
-        check_options(self)
-        if self.edits and not self.edit:
-            raise UserError("--edits is given without --edit, the id of the image whose edit is taken")
 
 
 @dataclass
@@ -95,7 +83,7 @@ def predict(options: PredictOptions) -> Predicted:
         raise UserError(f"{out} holds predictions already and is never overwritten; choose another --out")
     files = find_images(o.images)
     network = Network.of_run(run, o.checkpoint, make_accelerator(run.settings()))
-    edit = standing_edit(o.edit, o.edits, network) if o.edit else None
+    edit = o.standing_edit(network)
     if edit and o.decision_maps and not edit.everywhere:
         raise UserError(f"--decision_maps needs an edit of all layers, heads and rows; {o.edit} has less")
     rows, bad = [], []

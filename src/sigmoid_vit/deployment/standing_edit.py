@@ -1,5 +1,6 @@
 """A standing edit: one edit for every image, as a fixed camera needs it with a clock in its view."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -10,28 +11,49 @@ from sigmoid_vit.data import BadImage
 from sigmoid_vit.edits.store import EditStore
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.model.edit import AttentionEdit
+from sigmoid_vit.options import check_options, option
 from sigmoid_vit.runs.network import Network
 
 COVERED = 0.5  # share of a cell that the mask marks from which the cell stays
 
 
-def standing_edit(edit: str, store: str | None, network: Network) -> AttentionEdit:
-    """The edit of one image that shall hold for all, on the network's grid.
+@dataclass(kw_only=True)
+class StandingEditOptions:
+    """Options of a script that takes a standing edit."""
 
-    Args:
-        edit: without a store, a mask file over the whole image: white stays, black is erased. With a store,
-            the id of an image whose current edit is taken, with its scope.
-        store: the store of edits, or None.
+    edit: str | None = option(
+        None,
+        "one edit for all images: a mask of the whole image, in which white stays and black is erased; or, "
+        "with --edits, the id of an image whose edit is taken",
+        metavar="MASK|ID",
+    )
+    edits: str | None = option(None, "the store that --edit names an image of", metavar="STORE")
 
-    Raises:
-        UserError: there is no such mask or edit, or it would erase everything or change nothing.
-    """
-    standing = _stored(edit, store, network) if store else _from_mask(Path(edit).expanduser(), network)
-    if not standing.edited.any():
-        raise UserError(f"{edit} edits no cell of the network's grid {network.grid}, so it changes nothing")
-    if (standing.edited & (standing.value == 0)).all():
-        raise UserError(f"{edit} erases every cell; in a mask, white is what stays and black is erased")
-    return standing
+    def __post_init__(self) -> None:
+        check_options(self)
+        if self.edits and not self.edit:
+            raise UserError("--edits is given without --edit, the id of the image whose edit is taken")
+
+    def standing_edit(self, network: Network) -> AttentionEdit | None:
+        """The edit of one image that shall hold for all, on the network's grid; None where none is asked for.
+
+        The edit of a store keeps its scope.
+
+        Raises:
+            UserError: there is no such mask or edit, or it would erase everything or change nothing.
+        """
+        if not self.edit:
+            return None
+        if self.edits:
+            found = _stored(self.edit, self.edits, network)
+        else:
+            found = _from_mask(Path(self.edit).expanduser(), network)
+        if not found.edited.any():
+            grid = "x".join(map(str, network.grid))
+            raise UserError(f"{self.edit} edits no cell of the network's {grid} grid, so it changes nothing")
+        if (found.edited & (found.value == 0)).all():
+            raise UserError(f"{self.edit} erases every cell; in a mask, white is what stays, black is erased")
+        return found
 
 
 def edit_text(edit: AttentionEdit) -> str:

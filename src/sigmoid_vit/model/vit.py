@@ -90,7 +90,7 @@ class EditableViT(nn.Module):
             raise UserError("an edit needs every patch; create the model with patch_drop_rate=0")
         layers = resolve_indices(edit.layers, self.depth, "layer")
         layer_edit = edit.over_patches(
-            len(images), self.grid(images.shape[-2:]), self.num_heads, images.device
+            images.shape[0], self.grid(images.shape[-2:]), self.num_heads, images.device
         )
         layer_edit.pooling &= len(layers) == self.depth
         return layers, layer_edit
