@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from sigmoid_vit.annotations.cells import cell_edit, cells_inside
-from sigmoid_vit.annotations.sources import read_mask
+from sigmoid_vit.annotations.mask_files import read_mask
 from sigmoid_vit.data import BadImage
 from sigmoid_vit.edits.store import EditStore
 from sigmoid_vit.errors import UserError
