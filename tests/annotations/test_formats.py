@@ -136,6 +136,14 @@ def test_a_damaged_file_of_many_is_named(data, tmp_path, name, file, content, sa
         run_import(data, kind, *paths, val_fraction=0)
 
 
+def test_labels_without_a_colour_have_vocs(data, tmp_path):
+    (tmp_path / "f").mkdir()
+    paths = written.palette_png(tmp_path / "f")
+    (tmp_path / "f/labelmap.txt").write_text("background:::\nhole:::\nscratch:::\n")
+    account, _ = run_import(data, "masks", *paths, val_fraction=0, mask_value=["scratch"])
+    assert account.edited == ["train/cat/a.jpg"]
+
+
 # names
 
 

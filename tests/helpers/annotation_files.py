@@ -168,7 +168,7 @@ def cvat_mask(folder):
 
 def voc_xml(folder):
     for image_id, (label, (left, top, right, bottom)) in OBJECTS.items():
-        sides = {"xmin": left + 1, "ymin": top + 1, "xmax": right, "ymax": bottom}
+        sides = {"xmin": left, "ymin": top, "xmax": right, "ymax": bottom}
         box = "".join(f"<{side}>{value}</{side}>" for side, value in sides.items())
         size = f"<size><width>{W}</width><height>{H}</height><depth>3</depth></size>"
         found = f"<object><name>{label}</name><bndbox>{box}</bndbox></object>"

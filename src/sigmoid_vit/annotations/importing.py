@@ -302,7 +302,7 @@ def _targets(o: ImportOptions, part: Part, source: Source, account: Account) -> 
 
 def _nothing_found(part: Part, source: Source) -> str:
     """That no image has a map, with what lies there and what the images are called."""
-    there = f"; it has the names {listed(source.names, 3)}" if source.names else ""
+    there = f"; it has the names {listed(source.names, 3)}" if source.names else "; nothing is marked there"
     several = [f"{what}: {listed(sorted(names), 3)}" for what, names in source.told.items()]
     images = f"; the images are called {listed(part.ids, 3)}"
     return "; ".join(

@@ -100,6 +100,8 @@ def read_mask(path: Path, meaning: MaskValues | None = None) -> np.ndarray:
 def read_label_map(folder: Path) -> dict[str, tuple[int, int, int]] | None:
     """Colours by label, from the labelmap.txt that CVAT writes in or above a folder of masks; None without.
 
+    A label without a colour has the one of its place in Pascal VOC's palette.
+
     Raises:
         UserError: a line that is not "label:red,green,blue:parts:actions".
     """
@@ -111,12 +113,17 @@ def read_label_map(folder: Path) -> dict[str, tuple[int, int, int]] | None:
         if line.strip() and not line.startswith("#"):
             try:
                 name, colour, *_ = line.rsplit(":", 3)
-                red, green, blue = (int(part) for part in colour.split(","))
+                red, green, blue = map(int, colour.split(",")) if colour else _voc_colour(len(colours))
             except ValueError:
                 where = f"{as_text(file)}, line {number}"
                 raise UserError(f"{where} is {line!r}, not label:red,green,blue:parts:actions") from None
             colours[name] = red, green, blue
     return colours
+
+
+def _voc_colour(i: int) -> tuple[int, ...]:
+    """Red, green and blue of number i in Pascal VOC's palette: each takes every third bit, lowest first."""
+    return tuple(sum((i >> 3 * bit + channel & 1) << 7 - bit for bit in range(8)) for channel in range(3))
 
 
 def _marked(path: Path, pixels: _Pixels, meaning: MaskValues) -> tuple[np.ndarray | None, np.ndarray | None]:

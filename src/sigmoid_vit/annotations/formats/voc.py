@@ -12,7 +12,7 @@ from sigmoid_vit.files import as_text
 
 
 def read(paths: Sequence[Path]) -> Iterator[Mark]:
-    """The boxes of VOC files; their pixels count from 1, and the last one is in the box."""
+    """The boxes of VOC files; their numbers are edges in pixels from 0, as CVAT and labelImg write them."""
     for file, folder in files_of(paths, ".xml"):
         root = read_xml(file)
         with explained(file):
@@ -29,4 +29,4 @@ def read(paths: Sequence[Path]) -> Iterator[Mark]:
                 label = text_of(found, "name")
                 sides = ("xmin", "ymin", "xmax", "ymax")
                 left, top, right, bottom = (float(text_of(found, f"bndbox/{side}")) for side in sides)
-            yield Mark(names, label, box(left - 1, top - 1, right, bottom), size, file, where)
+            yield Mark(names, label, box(left, top, right, bottom), size, file, where)
