@@ -16,6 +16,7 @@ from sigmoid_vit.deployment.export import ExportOptions
 from sigmoid_vit.deployment.predict import PredictOptions
 from sigmoid_vit.editor import EditorOptions
 from sigmoid_vit.evaluation.evaluate import EvaluateOptions
+from sigmoid_vit.report.build import ReportOptions
 from sigmoid_vit.runs.settings import PRESETS, Settings
 from sigmoid_vit.training.benchmark import BenchmarkOptions
 
@@ -24,6 +25,7 @@ SCRIPTS = {
     "evaluate": EvaluateOptions,
     "predict": PredictOptions,
     "export_model": ExportOptions,
+    "report": ReportOptions,
     "edit_attention": EditorOptions,
     "import_edits": ImportOptions,
     "benchmark": BenchmarkOptions,

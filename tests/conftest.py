@@ -8,7 +8,7 @@ import pytest
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: threads only slow small networks down
 
-pytest_plugins = ["helpers.cub", "helpers.marked_images", "helpers.weights"]
+pytest_plugins = ["helpers.cub", "helpers.marked_images", "helpers.small_runs", "helpers.weights"]
 
 OUTSIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
 

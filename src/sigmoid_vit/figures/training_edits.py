@@ -27,7 +27,7 @@ def training_edits(after: Network, before: Network | None, train: Part) -> Pictu
     if not after.run.edits.exists():
         return None
     maps = EditMaps.read(after.run.edits, train.ids)
-    at = _some_edits(maps)
+    at = shown_edits(maps)
     if not len(at):
         return None
     part, shown = train.subset(at), maps.subset(at)
@@ -75,7 +75,7 @@ def _whose(store: str, ids: Sequence[str], maps: EditMaps) -> list[str]:
     return texts
 
 
-def _some_edits(maps: EditMaps) -> np.ndarray:
+def shown_edits(maps: EditMaps) -> np.ndarray:
     """Positions of EDITS_SHOWN edited images, PROPAGATED_SHOWN of them propagated, evenly among all."""
     people, propagated = (np.flatnonzero(maps.has_edit & (maps.propagated == p)) for p in (False, True))
     few = max(min(PROPAGATED_SHOWN, len(propagated)), EDITS_SHOWN - len(people))

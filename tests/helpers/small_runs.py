@@ -1,4 +1,4 @@
-"""A small run on image files, trained for an epoch, and one whose images have various sizes."""
+"""Small runs on image files, trained for an epoch: with images of one size, and of various sizes."""
 
 import pytest
 from helpers.images import make_folder, save_image
