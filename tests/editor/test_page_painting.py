@@ -8,6 +8,7 @@ from helpers.browser import (
     GRID,
     SQUARE,
     cell,
+    fingers,
     history,
     is_saved,
     marked,
@@ -173,17 +174,12 @@ def test_touch_paints_with_one_finger_and_zooms_with_two(editor, visit):
     page = visit(editor, "011.png", has_touch=True)
     page.touchscreen.tap(*cell(page, 2, 3))
     is_saved(page, 1)
-    touch = page.context.new_cdp_session(page)
-
-    def fingers(kind, *points):
-        points = [{"x": x, "y": y, "id": i} for i, (x, y) in enumerate(points)]
-        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
-
+    touch = fingers(page)
     a, b = cell(page, 2, 2), cell(page, 2, 4)
-    fingers("touchStart", a)
-    fingers("touchStart", a, b)  # the stroke that the first finger began is given up
-    fingers("touchMove", (a[0] - 60, a[1]), (b[0] + 60, b[1]))
-    fingers("touchEnd")
+    touch("touchStart", a)
+    touch("touchStart", a, b)  # the stroke that the first finger began is given up
+    touch("touchMove", (a[0] - 60, a[1]), (b[0] + 60, b[1]))
+    touch("touchEnd")
     shows(page, "#edited-count", "^edited cells: 1$")
     page.touchscreen.tap(*cell(page, 2, 3))  # between the fingers: stays where it was
     page.touchscreen.tap(cell(page, 2, 3)[0] + 60, a[1])  # without zoom: column 4

@@ -141,6 +141,17 @@ def paint(page, *cells):
     page.mouse.up()
 
 
+def fingers(page):
+    """touch(kind, *points): the fingers are at these points of the window now (Chromium only)."""
+    session = page.context.new_cdp_session(page)
+
+    def touch(kind, *points):
+        points = [{"x": x, "y": y, "id": i} for i, (x, y) in enumerate(points)]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    return touch
+
+
 def shows(page, selector, text):
     """Wait until the element says it; text or a regular expression."""
     page.locator(selector, has_text=re.compile(text) if isinstance(text, str) else text).wait_for()

@@ -29,6 +29,7 @@ async function start(session) {
   saving.start(await openDrafts(session.work));
   const view = new View($("canvas"), state);
   on("opened", () => view.fit());
+  on("opened", () => $("frame").scrollIntoView({ block: "nearest" })); // from far down on a small screen
   on("changed", () => view.draw());
   on("grid", () => view.draw());
   queue.start(session, choose);

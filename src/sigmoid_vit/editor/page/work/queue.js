@@ -50,7 +50,7 @@ export async function load(what) {
   const wait = POLL_MS * (1 + images.length / 10_000);
   if (found.error || found.ready < 1) timer = setTimeout(() => load("again"), wait);
   if (found.error) return void ($("queue-state").textContent = errorText(found.error));
-  const focused = focusedImage();
+  const stop = stopImage();
   const place = response ? 0 : found.images.indexOf(chosen); // at the start, the image that was open last
   response = found;
   ({ images } = found);
@@ -58,7 +58,7 @@ export async function load(what) {
   fetched = new Set();
   keep(found.items);
   showState();
-  rows.reset(images.length, placeOf(focused));
+  rows.reset(images.length, placeOf(stop));
   if (what === "first") rows.reveal(Math.max(0, place));
   emit("listed");
   if (chosen === null && images.length) openImage(images[0]);
@@ -99,7 +99,7 @@ export function choose(k) {
   chosen = k;
   rows.refresh(before);
   rows.refresh(placeOf(k));
-  rows.reveal(placeOf(k));
+  rows.choose(placeOf(k));
 }
 
 /** An image's status after a save. */
@@ -120,7 +120,7 @@ export function setStatus(id, status) {
 /** Show everything anew, in another language. */
 export function show() {
   showState();
-  rows.reset(images.length, placeOf(focusedImage()));
+  rows.reset(images.length, placeOf(stopImage()));
 }
 
 function showState() {
@@ -134,14 +134,16 @@ function showState() {
 }
 
 const placeOf = (k) => images.indexOf(k);
-const focusedImage = () => Number($("items").querySelector(":focus")?.value);
+/** The image whose row Tab leads to: the one with the focus, or else the open one. */
+const stopImage = () => Number($("items").querySelector(":focus")?.value ?? chosen);
 
 function row() {
   const part = (className) => element("span", { className });
   const mark = element("span", { role: "img" });
   const parts = [element("img", { alt: "" }), part("name"), part("classes"), mark];
-  const button = element("button", { onclick: () => openImage(Number(button.value)) }, ...parts);
-  return element("li", {}, button);
+  const onclick = () => openImage(Number(button.value));
+  const button = element("button", { role: "option", onclick }, ...parts);
+  return element("li", { role: "none" }, button);
 }
 
 /** Let a row show an image; what the server has not said of it yet is left open. */
@@ -151,7 +153,7 @@ function fill({ firstChild: button }, place) {
   const [image, name, facts, mark] = button.children;
   const className = (i) => (i === null ? "…" : classes[i]);
   const sure = confidence === null ? "" : ` ${Math.round(100 * confidence)} %`;
-  Object.assign(button, { value: k, title: id, ariaCurrent: k === chosen });
+  Object.assign(button, { value: k, title: id, ariaCurrent: k === chosen, ariaSelected: k === chosen });
   name.textContent = id.split("/").slice(-2).join("/");
   facts.textContent = `${className(label)} → ${className(prediction)}${sure}`;
   const status = statuses[place];
