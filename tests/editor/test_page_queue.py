@@ -113,6 +113,16 @@ def test_a_long_list_has_only_the_rows_in_sight(editor, visit):
     assert sum("/thumbnail" in url for url in asked) < 60
 
 
+def test_a_long_class_name_does_not_hide_the_figure(editor, visit):
+    page = visit(editor, "041.png")
+    classes = page.locator("#items button[title$='bird/041.png'] .classes")
+    assert re.fullmatch(r"\S.* → <img src=x onerror=alert\(1\)> \d+ %", classes.text_content())
+    assert classes.locator(".sides").evaluate("it => it.scrollWidth > it.clientWidth")  # shortened
+    box, figure = classes.bounding_box(), classes.locator(".number").bounding_box()
+    assert figure["x"] + figure["width"] <= box["x"] + box["width"] + 1
+    assert figure["width"] > 20
+
+
 def test_a_row_changes_without_the_others(editor, visit):
     page = visit(editor, "041.png")
     page.fill("#search", "bird/04")
@@ -123,6 +133,7 @@ def test_a_row_changes_without_the_others(editor, visit):
     assert page.locator("#items li").evaluate_all("all => all.every((it) => it.isSame)")
 
 
+@pytest.mark.firefox
 def test_the_list_by_keyboard(editor, visit):
     page = visit(editor, viewport={"width": 1280, "height": 500})
     with page.expect_response(re.compile(r"/queue\?order=name")):

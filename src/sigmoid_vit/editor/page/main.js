@@ -47,7 +47,7 @@ function showSession({ run, split, author, command, layers, heads }) {
   $("run").textContent = $("run").title = `${run} · ${split}`;
   Object.assign($("author"), { placeholder: author, value: storage("local").get("author") ?? author });
   $("command").textContent = command;
-  $("layer").append(...indices(layers).map((i) => new Option(i)));
+  $("layer").append(...indices(layers).map((i) => new Option(i, i)));
   $("layer").value = layers - 1;
   $("head").append(...indices(heads).map((i) => new Option(i)));
 }

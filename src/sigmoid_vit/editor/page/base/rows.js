@@ -1,5 +1,5 @@
 // A list of any length: only the rows in sight are in the page, and serve for others while it scrolls.
-// For the keyboard it is one stop, as a listbox: Tab leads to one row, and the keys below from there to others.
+// For the keyboard it is one stop, a listbox: Tab leads to one row, and the keys below from there to others.
 
 const BEYOND = 6; // rows above and below those in sight
 
@@ -29,7 +29,7 @@ export class Rows {
     list.addEventListener("keydown", (event) => this.#press(event));
     new ResizeObserver(() => this.draw()).observe(list);
   }
-  /** Other things stand in the list now; Tab leads to place `stop`, and so does the focus, if a row has it. */
+  /** Other things stand in the list now; Tab leads to place `stop`, and the focus too, if a row has it. */
   reset(length, stop) {
     this.length = length;
     const hadFocus = this.#focused() >= 0;

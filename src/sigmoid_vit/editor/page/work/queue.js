@@ -140,7 +140,8 @@ const stopImage = () => Number($("items").querySelector(":focus")?.value ?? chos
 function row() {
   const part = (className) => element("span", { className });
   const mark = element("span", { role: "img" });
-  const parts = [element("img", { alt: "" }), part("name"), part("classes"), mark];
+  const facts = element("span", { className: "classes" }, part("sides"), part("number"));
+  const parts = [element("img", { alt: "" }), part("name"), facts, mark];
   const onclick = () => openImage(Number(button.value));
   const button = element("button", { role: "option", onclick }, ...parts);
   return element("li", { role: "none" }, button);
@@ -152,14 +153,16 @@ function fill({ firstChild: button }, place) {
   const { id = "…", label = null, prediction = null, confidence = null } = items.get(k) ?? {};
   const [image, name, facts, mark] = button.children;
   const className = (i) => (i === null ? "…" : classes[i]);
-  const sure = confidence === null ? "" : ` ${Math.round(100 * confidence)} %`;
+  const sure = confidence === null ? "" : ` ${Math.round(100 * confidence)} %`; // also beside a long name
   Object.assign(button, { value: k, title: id, ariaCurrent: k === chosen, ariaSelected: k === chosen });
   name.textContent = id.split("/").slice(-2).join("/");
-  facts.textContent = `${className(label)} → ${className(prediction)}${sure}`;
+  facts.firstChild.textContent = `${className(label)} → ${className(prediction)}`;
+  facts.lastChild.textContent = sure;
   const status = statuses[place];
   Object.assign(mark, { className: `mark ${status}`, ariaLabel: t(`status_${status}`) });
-  if (thumbnails.get(k)) image.src = thumbnails.get(k);
-  else image.removeAttribute("src"); // no picture, rather than a broken one
+  const thumbnail = thumbnails.get(k);
+  if (!thumbnail) image.removeAttribute("src"); // no picture, rather than a broken one
+  else if (image.src !== thumbnail) image.src = thumbnail; // to set it again would make it flash
 }
 
 /** Fetch what the rows in sight lack; each kind one at a time, so that others find a connection. */
