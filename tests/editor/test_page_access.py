@@ -82,7 +82,7 @@ def states(page, conflict):
     ],
 )
 def test_axe_finds_nothing_in_any_state(editor, visit, violations, width, name, combinations):
-    size = {"viewport": {"width": width, "height": 800}}
+    size = {"viewport": {"width": width, "height": 800}, "color_scheme": "light"}
     page, other = visit(editor, name, **size), visit(editor, name)
 
     def conflict():
