@@ -1,6 +1,6 @@
 # Sourced by run_demo.sh and run_tests.sh: prepares .venv from requirements.txt and puts it on the PATH.
 # It is made once and made again only when requirements.txt changes. PYTHON chooses the interpreter.
-# For run_tests.sh it also installs Debian's chromium, where there is no browser and no password is needed.
+# For run_tests.sh it also installs Debian's chromium and firefox-esr, where they lack and no password is needed.
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
@@ -37,24 +37,30 @@ prepare_env() {
     export VIRTUAL_ENV="$PWD/.venv" PATH="$PWD/.venv/bin:$PATH"
 }
 
-prepare_browser() {
-    local browser root=()
-    for browser in chromium chromium-browser google-chrome google-chrome-stable; do
-        if command -v "$browser" >/dev/null; then
-            return
-        fi
+has_any() { # one of these programs
+    local program
+    for program; do
+        command -v "$program" >/dev/null && return
     done
+    return 1
+}
+
+prepare_browsers() {
+    local missing=() root=()
+    has_any chromium chromium-browser google-chrome google-chrome-stable || missing+=(chromium)
+    has_any firefox-esr firefox || missing+=(firefox-esr)
+    [ ${#missing[@]} -gt 0 ] || return 0
     [ "$(id -u)" = 0 ] || root=(sudo -n)
     if command -v apt-get >/dev/null && "${root[@]}" true 2>/dev/null; then
-        echo "Installing chromium, in which the editor's page is tested."
+        echo "Installing ${missing[*]}, in which the editor's page is tested."
         "${root[@]}" apt-get update >/dev/null 2>&1 || true # an old list may do
         "${root[@]}" env DEBIAN_FRONTEND=noninteractive \
-            apt-get install -y --no-install-recommends chromium >/dev/null 2>&1 && return
+            apt-get install -y --no-install-recommends "${missing[@]}" >/dev/null 2>&1 && return
     fi
-    echo "There is no browser: the tests of the editor's page are skipped (Debian: apt-get install chromium)."
+    echo "Without ${missing[*]}, tests of the editor's page are skipped (Debian: apt-get install ${missing[*]})."
 }
 
 prepare_env || exit 1
 if [ "$(basename "$0")" = run_tests.sh ]; then
-    prepare_browser
+    prepare_browsers
 fi

@@ -2,11 +2,13 @@
 
 import pytest
 from helpers.browser import (
+    BROWSER,
     TRAINING,
     Editor,
     edit_of_another_run,
     find_browser,
     make_square_images,
+    needs_chromium,
     open_browser,
     open_image,
     propagated_edit,
@@ -15,6 +17,8 @@ from helpers.editing import make_run, open_page
 from helpers.runs import train
 
 from sigmoid_vit.edits.store import EditStore
+
+CHROMIUM_ONLY = {"is_mobile", "color_scheme", "permissions"}  # of the options of a browser's context
 
 
 @pytest.fixture(scope="session")
@@ -38,9 +42,15 @@ def session(run, tmp_path_factory):
         yield page.session
 
 
+def pytest_generate_tests(metafunc):
+    """Tests marked `firefox` run in both browsers, where BROWSER does not choose Firefox for all."""
+    if BROWSER == "chromium" and metafunc.definition.get_closest_marker("firefox"):
+        metafunc.parametrize("browser", ["chromium", "firefox"], indirect=True, scope="module")
+
+
 @pytest.fixture(scope="module")
-def browser():
-    with open_browser() as browser:
+def browser(request):
+    with open_browser(getattr(request, "param", BROWSER)) as browser:
         yield browser
 
 
@@ -71,6 +81,8 @@ def visit(browser):
     problems, contexts = [], []
 
     def visit(editor, image=None, **options):
+        for option in CHROMIUM_ONLY & options.keys():
+            needs_chromium(browser, option)
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 720}} | options)
         contexts.append(context)
         page = context.new_page()

@@ -63,7 +63,7 @@ def test_nothing_covers_the_cells_of_a_small_screen(editor, visit, size):
     assert set(page.evaluate(on_top, points)) == {"canvas"}
     box = page.locator("#canvas").bounding_box()
     page.mouse.move(*points[7])
-    shows(page, "#readout", "row 2, column 2")
+    shows(page, "#readout", "row 1, column 1")
     assert page.locator("#canvas").bounding_box() == box  # what is read makes nothing jump
 
 

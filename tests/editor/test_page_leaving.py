@@ -1,5 +1,6 @@
 """A page is opened without its token on a command line, and is not left unsaved without a question."""
 
+import pytest
 from helpers.browser import SQUARE, is_saved, open_image, paint, shows
 
 from sigmoid_vit.editor.browser import start_page
@@ -13,6 +14,7 @@ def test_the_start_page_leads_to_the_editor(editor, browser):
         assert page.url == f"http://127.0.0.1:{editor.port}/"  # without the token
 
 
+@pytest.mark.firefox
 def test_closing_a_tab_with_unsaved_changes_asks(editor, browser):
     questions = []
     with browser.new_context() as context:

@@ -8,6 +8,7 @@ from helpers.browser import (
     GRID,
     SQUARE,
     cell,
+    fingers,
     history,
     is_saved,
     marked,
@@ -18,6 +19,7 @@ from helpers.browser import (
 from helpers.editing import wait_for
 
 
+@pytest.mark.firefox
 def test_paint_until_the_decision_changes_undo_and_reload(editor, visit):
     page = visit(editor, "001.png")
     assert page.url == f"http://127.0.0.1:{editor.port}/"  # the token is gone from the address
@@ -65,11 +67,11 @@ def test_the_same_by_keyboard_alone(editor, visit):
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
     for key in ["ArrowUp"] * 4 + ["ArrowLeft"] * 4:  # the first one shows the cursor in the middle
         page.keyboard.press(key)
-    shows(page, "#announce", "row 1, column 1: ")
+    shows(page, "#announce", "row 0, column 0: ")
     page.keyboard.press("0")
     page.keyboard.press("Enter")
     shows(page, "#badge", "^now right$")
-    shows(page, "#announce", r"row 1, column 1: 0\.00, edited \(erasing it takes \d\.\d\d nats\)")
+    shows(page, "#announce", r"row 0, column 0: 0\.00, edited \(erasing it takes \d\.\d\d nats\)")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("9")
     page.keyboard.press("Space")
@@ -132,14 +134,15 @@ def test_an_open_polygon_is_not_lost(editor, visit):
 
 def test_the_cell_cursor_stays_in_sight(editor, visit):
     page = visit(editor, "078.png")
+    page.locator("#canvas").focus()
     for _ in range(8):
         page.keyboard.press("+")
     for _ in range(GRID):
         page.keyboard.press("ArrowRight")
-    page.locator("#announce", has_text=f"column {GRID}").wait_for(state="attached")
+    page.locator("#announce", has_text=f"column {GRID - 1}").wait_for(state="attached")
     box = page.locator("#canvas").bounding_box()
     page.mouse.move(box["x"] + box["width"] - 28, box["y"] + box["height"] / 2)
-    shows(page, "#readout", f"column {GRID}:")
+    shows(page, "#readout", f"column {GRID - 1}:")
 
 
 def test_zooming_and_moving_change_no_number(editor, visit):
@@ -173,17 +176,12 @@ def test_touch_paints_with_one_finger_and_zooms_with_two(editor, visit):
     page = visit(editor, "011.png", has_touch=True)
     page.touchscreen.tap(*cell(page, 2, 3))
     is_saved(page, 1)
-    touch = page.context.new_cdp_session(page)
-
-    def fingers(kind, *points):
-        points = [{"x": x, "y": y, "id": i} for i, (x, y) in enumerate(points)]
-        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
-
+    touch = fingers(page)
     a, b = cell(page, 2, 2), cell(page, 2, 4)
-    fingers("touchStart", a)
-    fingers("touchStart", a, b)  # the stroke that the first finger began is given up
-    fingers("touchMove", (a[0] - 60, a[1]), (b[0] + 60, b[1]))
-    fingers("touchEnd")
+    touch("touchStart", a)
+    touch("touchStart", a, b)  # the stroke that the first finger began is given up
+    touch("touchMove", (a[0] - 60, a[1]), (b[0] + 60, b[1]))
+    touch("touchEnd")
     shows(page, "#edited-count", "^edited cells: 1$")
     page.touchscreen.tap(*cell(page, 2, 3))  # between the fingers: stays where it was
     page.touchscreen.tap(cell(page, 2, 3)[0] + 60, a[1])  # without zoom: column 4
@@ -247,7 +245,7 @@ def test_view_mode_shows_other_maps(editor, visit):
 
     shows(page, "#map-shown", "^decision map")
     page.mouse.move(*cell(page, *SQUARE))
-    shows(page, "#readout", r"^row 1, column 1: erasing it takes \d\.\d\d nats$")
+    shows(page, "#readout", r"^row 0, column 0: erasing it takes \d\.\d\d nats$")
     shows(page, "#scale-high", r"^\d\.\d\d nats$")
     seen, high = page.evaluate(canvas), page.locator("#scale-high").text_content()
     page.select_option("[name=explained]", "against_true")
@@ -255,21 +253,23 @@ def test_view_mode_shows_other_maps(editor, visit):
     page.select_option("#map", "sigmoid")
     settles(seen)
     page.mouse.move(*cell(page, 2, 5))
-    shows(page, "#readout", r"^row 3, column 6: 0\.\d\d$")
+    shows(page, "#readout", r"^row 2, column 5: 0\.\d\d$")
     shows(page, "#scale-high", r"^[01]\.\d\d$")
     page.keyboard.press("v")
     page.mouse.click(*cell(page, 2, 2))
-    shows(page, "#query", "row 3, column 3")
+    shows(page, "#query", "row 2, column 2")
     seen = settles(page.evaluate(canvas) + "-")
     page.locator("#query").click()
     shows(page, "#query", "class token")
     seen = settles(seen)
+    assert page.locator("#layer option").all_inner_texts() == ["0 (first)", "1 (last)"]
     page.select_option("#layer", "0")
     seen = settles(seen)
     page.select_option("#head", "1")
     seen = settles(seen)
     page.select_option("#map", "rollout")
     seen = settles(seen)
+    assert not page.locator("#layer, #head").filter(visible=True).count()  # it goes through all of them
     page.keyboard.down("h")
     hidden = settles(seen)
     page.keyboard.up("h")

@@ -20,8 +20,11 @@ from sigmoid_vit.files import sha256
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "src/sigmoid_vit/editor/page"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-
+BROWSER = os.environ.get("BROWSER", "chromium")  # in which the tests of the page run: or firefox
+PROGRAMS = {
+    "chromium": ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"),
+    "firefox": ("firefox-esr", "firefox"),
+}
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 BIRD = "鳥 & <b>bird"  # the true class of every image that a test edits; the network predicts the other one
@@ -35,20 +38,28 @@ TRAINING = (
 )
 
 
-def find_browser() -> str:
-    """Chromium as the system has it (setup_env.sh installs Debian's), or the test is skipped."""
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    return path or pytest.skip("skipped: no browser")
+def find_browser(name: str = BROWSER) -> str:
+    """The browser as the system has it (setup_env.sh installs Debian's), or the test is skipped."""
+    path = next(filter(None, map(shutil.which, PROGRAMS[name])), None)
+    return path or pytest.skip(f"skipped: no {name}")
 
 
 @contextmanager
-def open_browser() -> Iterator:
+def open_browser(name: str = BROWSER) -> Iterator:
+    """Chromium by its own protocol, or the system's Firefox by WebDriver BiDi."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="skipped: no browser")
-    path = find_browser()
+    options = {"chromium": {"args": ["--no-sandbox"]}, "firefox": {"channel": "moz-firefox"}}[name]
+    path = find_browser(name)
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        browser = getattr(playwright, name).launch(executable_path=path, **options)
         yield browser
         browser.close()
+
+
+def needs_chromium(browser, why: str) -> None:
+    """Skip the test in Firefox, for what that or WebDriver BiDi lacks."""
+    if browser.browser_type.name != "chromium":
+        pytest.skip(f"skipped: Firefox has no {why} for a test")
 
 
 class Editor:
@@ -139,6 +150,18 @@ def paint(page, *cells):
     for each in cells[1:]:
         page.mouse.move(*cell(page, *each))
     page.mouse.up()
+
+
+def fingers(page):
+    """touch(kind, *points): the fingers are at these points of the window now."""
+    needs_chromium(page.context.browser, "touch")
+    session = page.context.new_cdp_session(page)
+
+    def touch(kind, *points):
+        points = [{"x": x, "y": y, "id": i} for i, (x, y) in enumerate(points)]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    return touch
 
 
 def shows(page, selector, text):

@@ -29,6 +29,7 @@ async function start(session) {
   saving.start(await openDrafts(session.work));
   const view = new View($("canvas"), state);
   on("opened", () => view.fit());
+  on("opened", () => $("frame").scrollIntoView({ block: "nearest" })); // from far down on a small screen
   on("changed", () => view.draw());
   on("grid", () => view.draw());
   queue.start(session, choose);
@@ -46,7 +47,7 @@ function showSession({ run, split, author, command, layers, heads }) {
   $("run").textContent = $("run").title = `${run} · ${split}`;
   Object.assign($("author"), { placeholder: author, value: storage("local").get("author") ?? author });
   $("command").textContent = command;
-  $("layer").append(...indices(layers).map((i) => new Option(i)));
+  $("layer").append(...indices(layers).map((i) => new Option(i, i)));
   $("layer").value = layers - 1;
   $("head").append(...indices(heads).map((i) => new Option(i)));
 }

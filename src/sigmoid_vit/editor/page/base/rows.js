@@ -1,32 +1,56 @@
 // A list of any length: only the rows in sight are in the page, and serve for others while it scrolls.
+// For the keyboard it is one stop, a listbox: Tab leads to one row, and the keys below from there to others.
 
 const BEYOND = 6; // rows above and below those in sight
+
+/** Where each key leads in a list: from a place, with so many columns and places in sight, of this length. */
+const KEYS = {
+  ArrowUp: (place, { columns }) => place - columns,
+  ArrowDown: (place, { columns }) => place + columns,
+  ArrowLeft: (place) => place - 1,
+  ArrowRight: (place) => place + 1,
+  PageUp: (place, { shown }) => place - shown,
+  PageDown: (place, { shown }) => place + shown,
+  Home: () => 0,
+  End: (place, { length }) => length - 1,
+};
 
 export class Rows {
   /**
    * @param list an <ol>, the box that scrolls; its rows have one height, and its grid says how many columns
-   * @param make() a new row; fill(row, place): let it show what stands at a place; drawn(): others are there
+   * @param make() a new row, an <li> with a button; fill(row, place): let it show what stands at a place;
+   *   drawn(): others are there
    */
   constructor(list, { make, fill, drawn }) {
     Object.assign(this, { list, make, fill, drawn, length: 0, rows: new Map(), spare: [] });
+    this.stop = 0; // the place where Tab leads
     list.addEventListener("scroll", () => this.draw());
+    list.addEventListener("focusin", () => this.#stopAt(this.#focused()));
+    list.addEventListener("keydown", (event) => this.#press(event));
     new ResizeObserver(() => this.draw()).observe(list);
   }
-  /** Other things stand in the list now; if a row has the focus, it goes to the row of place `focused`. */
-  reset(length, focused = -1) {
+  /** Other things stand in the list now; Tab leads to place `stop`, and the focus too, if a row has it. */
+  reset(length, stop) {
     this.length = length;
     const hadFocus = this.#focused() >= 0;
     if (hadFocus) document.activeElement.blur();
-    this.draw(hadFocus ? focused : -1);
+    this.stop = Math.max(0, stop);
+    this.draw();
     for (const place of this.rows.keys()) this.refresh(place);
-    if (hadFocus) this.rows.get(focused)?.firstChild.focus({ preventScroll: true });
+    if (hadFocus && stop >= 0) this.rows.get(stop)?.firstChild.focus({ preventScroll: true });
   }
   /** What stands at a place has changed. */
   refresh(place) {
     const row = this.rows.get(place);
     if (!row) return;
-    Object.assign(row, { ariaPosInSet: place + 1, ariaSetSize: this.length });
+    const tabIndex = place === this.stop ? 0 : -1;
+    Object.assign(row.firstChild, { ariaPosInSet: place + 1, ariaSetSize: this.length, tabIndex });
     this.fill(row, place);
+  }
+  /** See a place, and let Tab lead there unless a row has the focus. */
+  choose(place) {
+    if (this.#focused() < 0) this.#stopAt(Math.max(0, place));
+    this.reveal(place);
   }
   /** Scroll as far as it takes to see a place. */
   reveal(place) {
@@ -45,15 +69,13 @@ export class Rows {
     const end = Math.ceil((scrollTop + clientHeight) / height) + beyond;
     return [first, end].map((line) => Math.min(this.length, Math.max(0, line * columns)));
   }
-  /** Let the page have the rows around those in sight, and around the one with the focus or place `also`. */
-  draw(also = -1) {
+  /** Let the page have the rows around those in sight, and the one where Tab leads. */
+  draw() {
     const { list, rows, spare } = this;
     const [first, end] = this.inSight(BEYOND);
-    const kept = also >= 0 ? also : this.#focused();
     const inSight = Array.from({ length: end - first }, (_, i) => first + i);
-    const around = kept < 0 ? [] : [kept - 1, kept, kept + 1]; // where Tab leads
-    const isThere = (place) => place >= 0 && place < this.length;
-    const places = [...new Set([...inSight, ...around.filter(isThere)])].sort((a, b) => a - b);
+    const stop = this.stop < this.length ? [this.stop] : [];
+    const places = [...new Set([...inSight, ...stop])].sort((a, b) => a - b);
     for (const [place, row] of rows) {
       if (places.includes(place)) continue;
       rows.delete(place);
@@ -67,6 +89,27 @@ export class Rows {
     }
     this.#arrange();
     this.drawn();
+  }
+
+  #stopAt(place) {
+    const before = this.stop;
+    this.stop = place;
+    this.refresh(before);
+    this.refresh(place);
+    this.draw();
+  }
+  /** A key that leads to another row. */
+  #press(event) {
+    const { altKey, ctrlKey, metaKey, key } = event;
+    if (!(key in KEYS) || altKey || ctrlKey || metaKey) return;
+    event.preventDefault();
+    event.stopPropagation(); // elsewhere, these keys are the picture's
+    const { columns, height } = this.#layout();
+    const shown = columns * Math.max(1, Math.floor(this.list.clientHeight / height));
+    const to = KEYS[key](this.stop, { columns, shown, length: this.length });
+    this.#stopAt(Math.min(this.length - 1, Math.max(0, to)));
+    this.reveal(this.stop);
+    this.rows.get(this.stop).firstChild.focus({ preventScroll: true });
   }
 
   #put(place) {

@@ -43,9 +43,9 @@ export class Grid {
   middle(cell) {
     return { x: (cell % this.columns) + 0.5, y: Math.floor(cell / this.columns) + 0.5 };
   }
-  /** Its row and column, counted from 1. */
+  /** Its row and column, counted from 0 as everywhere. */
   place(cell) {
-    return { row: Math.floor(cell / this.columns) + 1, column: (cell % this.columns) + 1 };
+    return { row: Math.floor(cell / this.columns), column: cell % this.columns };
   }
 }
 

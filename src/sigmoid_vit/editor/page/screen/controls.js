@@ -29,6 +29,7 @@ export function listenToControls(view) {
       tools: ({ target: { dataset } }) => dataset.tool && setBrush({ tool: dataset.tool }),
       reasons: ({ target: { type, textContent: value } }) =>
         type === "button" && Object.assign($("skip-reason"), { value }).focus(),
+      "to-picture": () => $("canvas").focus(),
       "help-open": () => $("help").showModal(),
       "note-open": () => $("note").focus(),
       export: download,

@@ -119,16 +119,24 @@ function bars(name, { before, p: after }, isTrue) {
   return element("li", { className }, head, bar("before", before), bar("after", after));
 }
 
+/** A layer's number, with a word where that says which it is: layers are counted from 0. */
+function layerName(i, layers) {
+  const name = { [layers - 1]: "last", 0: "first" }[i];
+  return name && layers > 1 ? t(name, { i }) : String(i);
+}
+
 /** A part of a scope (layers, heads or queries) in words, or with "_why" what it means. */
 export function scopeWords(name, value, { layers }, what = "") {
   const kind = ["all", "cls"].includes(value) ? value : "one";
-  return t(`${name}_${kind}${what}`, { i: value === "last" ? layers - 1 : value });
+  const i = value === "last" ? layers - 1 : value;
+  return t(`${name}_${kind}${what}`, { i: name === "layers" ? layerName(i, layers) : i });
 }
 
 /** The scope pickers; several layers or heads, chosen elsewhere, are offered too. */
 function showScope() {
   const { scope, session } = state;
   const { layers, heads, class_token } = session;
+  for (const option of $("layer")) option.text = layerName(option.value, layers);
   const queries = class_token ? ["cls"] : [];
   const parts = { layers: [...indices(layers - 1), "last"], heads: indices(heads), queries };
   for (const [name, values] of Object.entries(parts)) {

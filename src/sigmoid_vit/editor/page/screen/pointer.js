@@ -6,6 +6,7 @@ import { act, endStroke, fill, moveStroke, startStroke } from "../work/painting.
 import { show, state } from "../work/state.js";
 
 const CLICK = 5; // pixels that a click may wander
+const PINCH = 24; // pixels that two fingers come nearer or part before they zoom
 
 /** @param isSpaceDown whether a drag moves the picture, whatever the tool */
 export function listenToPointer(view, isSpaceDown) {
@@ -13,6 +14,7 @@ export function listenToPointer(view, isSpaceDown) {
   const hover = (point) => show({ point }, "grid");
   const down = new Map(); // pointer id -> its last event
   let gesture = null; // what the pointers that are down do: "stroke", "move" or "click"
+  let apart = 0; // pixels between two fingers as they came down, until they zoom
 
   canvas.addEventListener("pointerdown", (event) => {
     if (event.button > 1) return;
@@ -21,6 +23,7 @@ export function listenToPointer(view, isSpaceDown) {
     canvas.focus({ preventScroll: true });
     down.set(event.pointerId, event);
     endStroke(false); // of a first finger
+    apart = down.size > 1 ? spread([...down.values()]) : 0;
     const isMove = down.size > 1 || event.button === 1 || isSpaceDown();
     gesture = isMove ? "move" : isBrush(state.brush) ? "stroke" : "click";
     if (gesture === "stroke") startStroke(view.toCells(event));
@@ -35,12 +38,16 @@ export function listenToPointer(view, isSpaceDown) {
     if (gesture === "stroke") for (const part of parts) moveStroke(view.toCells(part));
     else move(before, [...down.values()]);
   });
-  /** One pointer drags the picture; two carry it with their middle and their distance. */
+  /** A drag moves the picture: fingers only what is out of sight, then the page, until two of them zoom. */
   function move(before, now) {
     const [from, to] = [middle(before), middle(now)];
+    const by = { x: to.clientX - from.clientX, y: to.clientY - from.clientY };
     gesture = "move";
-    view.move(new DOMMatrix().translate(to.clientX - from.clientX, to.clientY - from.clientY));
-    if (now.length > 1) view.zoom(spread(now) / Math.max(1, spread(before)), to);
+    if (Math.abs(spread(now) - apart) > PINCH) apart = 0;
+    const isPinch = now.length > 1 && !apart;
+    if (now[0].pointerType === "touch" && !isPinch) scroll(view.pull(by));
+    else view.move(new DOMMatrix().translate(by.x, by.y));
+    if (isPinch) view.zoom(spread(now) / Math.max(1, spread(before)), to);
   }
 
   function finish(event) {
@@ -61,6 +68,16 @@ export function listenToPointer(view, isSpaceDown) {
   });
 }
 
+let due = 0; // pixels that the page has still to scroll: it does so by whole ones
+
+/** Let the page follow a finger: the box of the canvas or, on a small screen, all of it. */
+function scroll({ y }) {
+  due -= y;
+  const top = Math.trunc(due);
+  due -= top;
+  for (const box of [$("stage"), document.scrollingElement]) box.scrollBy({ top, behavior: "instant" });
+}
+
 const mean = (name, [a, b = a]) => (a[name] + b[name]) / 2;
 const middle = (points) => ({ clientX: mean("clientX", points), clientY: mean("clientY", points) });
-const spread = ([a, b]) => Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY);
+const spread = ([a, b = a]) => Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY);

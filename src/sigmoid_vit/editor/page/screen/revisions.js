@@ -25,7 +25,7 @@ export async function showHistory() {
     const button = element("button", { textContent: t("restore"), onclick, disabled: !i || each.deleted });
     return element("li", {}, element("span", { textContent: words("revision", each) }), button);
   });
-  $("revisions").replaceChildren(...(rows.length ? rows : [t("no_history")]));
+  $("revisions").replaceChildren(...(rows.length ? rows : [element("li", { textContent: t("no_history") })]));
 }
 
 function words(name, { deleted, note, ...facts }) {

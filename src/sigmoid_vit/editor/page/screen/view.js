@@ -56,6 +56,19 @@ export class View {
   move(transform) {
     this.draw({ moved: transform.multiply(this.moved) });
   }
+  /** Move by {x, y} pixels, as far as part of the picture is out of sight there; returns what is left. */
+  pull({ x, y }) {
+    const { clientWidth, clientHeight } = this.canvas;
+    const [rows, columns] = this.drawn.session.grid;
+    const { a, d, e, f } = this.#place();
+    const within = (by, start, length, size) =>
+      by > 0
+        ? Math.min(by, Math.max(0, MARGIN - start))
+        : Math.max(by, Math.min(0, size - MARGIN - start - length));
+    const [right, down] = [within(x, e, a * columns, clientWidth), within(y, f, d * rows, clientHeight)];
+    this.move(new DOMMatrix().translate(right, down));
+    return { x: x - right, y: y - down };
+  }
   /** Zoom around a point {clientX, clientY}, or the middle of the canvas; it stays where it is. */
   zoom(factor, point) {
     const { left, top, width, height } = this.canvas.getBoundingClientRect();

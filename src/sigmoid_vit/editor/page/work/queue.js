@@ -50,7 +50,7 @@ export async function load(what) {
   const wait = POLL_MS * (1 + images.length / 10_000);
   if (found.error || found.ready < 1) timer = setTimeout(() => load("again"), wait);
   if (found.error) return void ($("queue-state").textContent = errorText(found.error));
-  const focused = focusedImage();
+  const stop = stopImage();
   const place = response ? 0 : found.images.indexOf(chosen); // at the start, the image that was open last
   response = found;
   ({ images } = found);
@@ -58,7 +58,7 @@ export async function load(what) {
   fetched = new Set();
   keep(found.items);
   showState();
-  rows.reset(images.length, placeOf(focused));
+  rows.reset(images.length, placeOf(stop));
   if (what === "first") rows.reveal(Math.max(0, place));
   emit("listed");
   if (chosen === null && images.length) openImage(images[0]);
@@ -99,7 +99,7 @@ export function choose(k) {
   chosen = k;
   rows.refresh(before);
   rows.refresh(placeOf(k));
-  rows.reveal(placeOf(k));
+  rows.choose(placeOf(k));
 }
 
 /** An image's status after a save. */
@@ -120,7 +120,7 @@ export function setStatus(id, status) {
 /** Show everything anew, in another language. */
 export function show() {
   showState();
-  rows.reset(images.length, placeOf(focusedImage()));
+  rows.reset(images.length, placeOf(stopImage()));
 }
 
 function showState() {
@@ -134,14 +134,17 @@ function showState() {
 }
 
 const placeOf = (k) => images.indexOf(k);
-const focusedImage = () => Number($("items").querySelector(":focus")?.value);
+/** The image whose row Tab leads to: the one with the focus, or else the open one. */
+const stopImage = () => Number($("items").querySelector(":focus")?.value ?? chosen);
 
 function row() {
   const part = (className) => element("span", { className });
   const mark = element("span", { role: "img" });
-  const parts = [element("img", { alt: "" }), part("name"), part("classes"), mark];
-  const button = element("button", { onclick: () => openImage(Number(button.value)) }, ...parts);
-  return element("li", {}, button);
+  const facts = element("span", { className: "classes" }, part("sides"), part("number"));
+  const parts = [element("img", { alt: "" }), part("name"), facts, mark];
+  const onclick = () => openImage(Number(button.value));
+  const button = element("button", { role: "option", onclick }, ...parts);
+  return element("li", { role: "none" }, button);
 }
 
 /** Let a row show an image; what the server has not said of it yet is left open. */
@@ -150,14 +153,16 @@ function fill({ firstChild: button }, place) {
   const { id = "…", label = null, prediction = null, confidence = null } = items.get(k) ?? {};
   const [image, name, facts, mark] = button.children;
   const className = (i) => (i === null ? "…" : classes[i]);
-  const sure = confidence === null ? "" : ` ${Math.round(100 * confidence)} %`;
-  Object.assign(button, { value: k, title: id, ariaCurrent: k === chosen });
+  const sure = confidence === null ? "" : ` ${Math.round(100 * confidence)} %`; // also beside a long name
+  Object.assign(button, { value: k, title: id, ariaCurrent: k === chosen, ariaSelected: k === chosen });
   name.textContent = id.split("/").slice(-2).join("/");
-  facts.textContent = `${className(label)} → ${className(prediction)}${sure}`;
+  facts.firstChild.textContent = `${className(label)} → ${className(prediction)}`;
+  facts.lastChild.textContent = sure;
   const status = statuses[place];
   Object.assign(mark, { className: `mark ${status}`, ariaLabel: t(`status_${status}`) });
-  if (thumbnails.get(k)) image.src = thumbnails.get(k);
-  else image.removeAttribute("src"); // no picture, rather than a broken one
+  const thumbnail = thumbnails.get(k);
+  if (!thumbnail) image.removeAttribute("src"); // no picture, rather than a broken one
+  else if (image.src !== thumbnail) image.src = thumbnail; // to set it again would make it flash
 }
 
 /** Fetch what the rows in sight lack; each kind one at a time, so that others find a connection. */
