@@ -3,10 +3,10 @@
 import { errorText, get } from "../base/api.js";
 import { $, ask, element, setLanguage, t, valuesOf } from "../base/dom.js";
 import { storage } from "../base/storage.js";
-import { change, revise, step, typeNote } from "../work/changes.js";
+import { change, revise, typeNote } from "../work/changes.js";
 import { changeMap } from "../work/network.js";
-import { openNext } from "../work/opening.js";
-import { fill, setBrush, undo } from "../work/painting.js";
+import { openNext, openPrevious } from "../work/opening.js";
+import { endStroke, fill, redo, repeat, setBrush, undo } from "../work/painting.js";
 import * as queue from "../work/queue.js";
 import { show, state } from "../work/state.js";
 import { showHistory } from "./revisions.js";
@@ -15,10 +15,12 @@ export function listenToControls(view) {
   const actions = {
     click: {
       undo,
-      redo: () => step(1),
-      reset: () => change("delete"),
-      accept: () => change("accept"),
-      reject: () => change("delete"),
+      redo,
+      repeat,
+      reset: () => instead("delete"),
+      accept: () => instead("accept"),
+      reject: () => instead("delete"),
+      previous: openPrevious,
       next: openNext,
       skip,
       fill,
@@ -42,8 +44,8 @@ export function listenToControls(view) {
     },
     change: {
       "map-choice": () => changeMap(),
-      scope: () => revise({ scope: valuesOf($("scope")) }),
-      note: () => revise({ note: $("note").value.trim() }),
+      scope: () => (endStroke(), revise({ scope: valuesOf($("scope")) })),
+      note: () => (endStroke(), revise({ note: $("note").value.trim() })),
       author: () => $("author").reportValidity() && storage("local").set("author", $("author").value.trim()),
       language: changeLanguage,
     },
@@ -52,6 +54,12 @@ export function listenToControls(view) {
   for (const [event, byId] of Object.entries(actions)) {
     for (const [id, action] of Object.entries(byId)) $(id).addEventListener(event, action);
   }
+}
+
+/** A change in place of what is open: that is dropped. */
+function instead(kind) {
+  endStroke(false);
+  change(kind);
 }
 
 function changeLanguage() {
@@ -70,6 +78,7 @@ async function skip() {
   const isSkipped = (await ask("skip-dialog")) === "skip";
   const reason = $("skip-reason").value.trim();
   if (!isSkipped || !reason || k !== state.k) return;
+  endStroke(false);
   change("skip", { reason });
   await openNext();
 }

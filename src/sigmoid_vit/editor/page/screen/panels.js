@@ -64,9 +64,9 @@ function showFacts() {
 }
 
 function showTools() {
-  const { undo, grid, brush, scale, polygon } = state;
+  const { undo, grid, brush, scale, polygon, stroke } = state;
   $("canvas").ariaLabel = t("canvas", grid);
-  $("undo").disabled = undo.peek(-1) === undefined && !polygon.length;
+  $("undo").disabled = undo.peek(-1) === undefined && !polygon.length && !stroke;
   $("redo").disabled = undo.peek(1) === undefined;
   $("reset").disabled = !grid.count;
   for (const button of $("tools").children) button.ariaPressed = button.dataset.tool === brush.tool;

@@ -1,7 +1,7 @@
 // Mouse, pen and touch on the canvas: strokes, clicks, moving and zooming.
 
 import { $ } from "../base/dom.js";
-import { isBrush } from "../numbers/grid.js";
+import { isDragged } from "../numbers/grid.js";
 import { act, endStroke, fill, moveStroke, startStroke } from "../work/painting.js";
 import { show, state } from "../work/state.js";
 
@@ -19,10 +19,10 @@ export function listenToPointer(view, isSpaceDown) {
     event.preventDefault();
     canvas.setPointerCapture(event.pointerId);
     canvas.focus({ preventScroll: true });
+    endStroke(!down.size); // what a first finger began is dropped
     down.set(event.pointerId, event);
-    endStroke(false); // of a first finger
     const isMove = down.size > 1 || event.button === 1 || isSpaceDown();
-    gesture = isMove ? "move" : isBrush(state.brush) ? "stroke" : "click";
+    gesture = isMove ? "move" : isDragged(state.brush) ? "stroke" : "click";
     if (gesture === "stroke") startStroke(view.toCells(event));
   });
 
