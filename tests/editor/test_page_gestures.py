@@ -122,3 +122,53 @@ def test_another_tool_does_not_drop_the_corners_of_a_polygon(editor, visit):
     is_saved(page, 9)
     page.keyboard.press("b")
     assert page.locator("[data-tool=set]").get_attribute("aria-pressed") == "true"
+
+
+def test_a_click_marks_a_region_that_the_wheel_grows(editor, visit):
+    page = visit(editor, "038.png")
+    page.keyboard.press("w")
+    page.mouse.click(*cell(page, *SQUARE))  # of one brightness, unlike all around it
+    shows(page, "#edited-count", "^edited cells: 1$")
+    shows(page, "#region-shown", "^cells: 1, not saved yet$")
+    shows(page, "#badge", "^now right$")  # as the stroke goes
+    assert history(editor, "038.png") == []
+    page.mouse.wheel(0, -100)
+    shows(page, "#edited-count", "^edited cells: 2$")
+    page.keyboard.press("]")
+    shows(page, "#edited-count", "^edited cells: 3$")
+    page.mouse.wheel(0, 100)
+    page.keyboard.press("[")
+    shows(page, "#edited-count", "^edited cells: 1$")
+    page.locator("#region-size").fill("5")
+    shows(page, "#edited-count", "^edited cells: 5$")
+    page.keyboard.press("Escape")
+    shows(page, "#edited-count", "^edited cells: 0$")
+    page.mouse.click(*cell(page, *SQUARE))
+    shows(page, "#edited-count", "^edited cells: 1$")
+    page.keyboard.press("i")  # what is open takes the value
+    page.keyboard.press("Enter")
+    is_saved(page, 1)
+    assert stored(editor, "038.png").value[SQUARE] == 1
+    page.mouse.click(*cell(page, 3, 2))  # the lighter rectangle of rows 3 and 4, columns 2 to 4
+    shows(page, "#region-shown", "not saved yet$")
+    page.fill("#search", "bird/03")
+    shows(page, "#queue-state", "^10 images$")
+    page.locator("#next").click()  # keeps it, as every other step does
+    page.locator("#image-name", has_not_text="038.png").wait_for()
+    lighter = {(row, column) for row in (2, 3) for column in (1, 2, 3)}
+    assert {SQUARE, *lighter} <= set(marked(stored(editor, "038.png")))
+    assert len(history(editor, "038.png")) == 2
+
+
+def test_closing_the_page_with_an_open_region_asks(editor, visit):
+    page = visit(editor, "039.png")
+    page.keyboard.press("w")
+    page.mouse.click(*cell(page, *SQUARE))
+    page.locator("#region-keep").wait_for()
+    asks = "() => !dispatchEvent(new Event('beforeunload', { cancelable: true }))"
+    assert page.evaluate(asks)
+    page.locator("#region-keep").click()
+    is_saved(page, 1)
+    assert not page.evaluate(asks)
+    page.keyboard.press("Control+z")
+    is_saved(page, 0)

@@ -1,4 +1,5 @@
-// What gives many cells the brush's value at once and is seen before it is kept: a rectangle. No DOM.
+// What gives many cells the brush's value at once and is seen before it is kept: a rectangle, or a region
+// around a point. No DOM.
 // Like a Stroke it changes the grid as it goes, and `before` is the grid it began on.
 
 class Fill {
@@ -25,6 +26,29 @@ export class Rectangle extends Fill {
     const across = between(this.first.x, this.last.x, columns);
     const down = between(this.first.y, this.last.y, rows);
     return down.flatMap((row) => across.map((column) => row * columns + column));
+  }
+}
+
+/** The cells that are nearest to a point, by distances that do not change; how many of them is a choice. */
+export class Region extends Fill {
+  /** @param distances of every cell, at least 0; at first the region reaches as far as 1 */
+  constructor(grid, brush, distances) {
+    super(grid, brush);
+    this.order = Array.from(distances.keys()).sort((a, b) => distances[a] - distances[b]);
+    this.size = Math.max(1, distances.filter((distance) => distance <= 1).length);
+    this.draw();
+  }
+  /** @param size cells, 1 up to all of them */
+  resize(size) {
+    this.size = Math.min(this.order.length, Math.max(1, size));
+    this.draw();
+  }
+  /** A step larger (1) or smaller (-1), by an eighth, at least a cell. */
+  grow(by) {
+    this.resize(this.size + by * Math.ceil(this.size / 8));
+  }
+  cells() {
+    return this.order.slice(0, this.size);
   }
 }
 

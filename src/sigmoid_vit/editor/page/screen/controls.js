@@ -6,7 +6,7 @@ import { storage } from "../base/storage.js";
 import { change, revise, typeNote } from "../work/changes.js";
 import { changeMap } from "../work/network.js";
 import { openNext, openPrevious } from "../work/opening.js";
-import { endStroke, fill, redo, repeat, setBrush, undo } from "../work/painting.js";
+import { endStroke, fill, redo, repeat, resizeRegion, setBrush, undo } from "../work/painting.js";
 import * as queue from "../work/queue.js";
 import { show, state } from "../work/state.js";
 import { showHistory } from "./revisions.js";
@@ -25,6 +25,7 @@ export function listenToControls(view) {
       skip,
       fill,
       query: () => state.session.class_token && changeMap("cls"),
+      "region-keep": () => endStroke(),
       "zoom-in": () => view.zoom(1.25),
       "zoom-out": () => view.zoom(0.8),
       "zoom-fit": () => view.fit(),
@@ -37,7 +38,8 @@ export function listenToControls(view) {
       copy: copyCommand,
     },
     input: {
-      brush: ({ target }) => setBrush({ [target.id]: target.valueAsNumber }),
+      brush: ({ target: { id, valueAsNumber } }) =>
+        id === "region-size" ? resizeRegion(valueAsNumber) : setBrush({ [id]: valueAsNumber }),
       opacity: () => view.draw(),
       hide: () => view.draw(),
       note: () => typeNote($("note").value),

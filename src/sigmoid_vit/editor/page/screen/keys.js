@@ -2,7 +2,7 @@
 
 import { $ } from "../base/dom.js";
 import { isBrush } from "../numbers/grid.js";
-import { act, follow, giveUp, setBrush } from "../work/painting.js";
+import { act, follow, giveUp, growRegion, isRegion, setBrush } from "../work/painting.js";
 import { show, state } from "../work/state.js";
 
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -32,6 +32,7 @@ export function listenToKeys(view) {
     const isRange = target.type === "range"; // its own keys are the arrows and Home
     if (key in ARROWS && !isRange) moveCursor(ARROWS[key]);
     else if (key === "i" || /^\d$/.test(key)) setValue(key === "i" ? 1 : key / 10);
+    else if ((key === "[" || key === "]") && isRegion()) growRegion(key === "]" ? 1 : -1);
     else if (key === "[" || key === "]") {
       $("size").stepUp(key === "]" ? 1 : -1);
       setBrush({ size: $("size").valueAsNumber });

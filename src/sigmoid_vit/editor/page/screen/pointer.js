@@ -2,10 +2,11 @@
 
 import { $ } from "../base/dom.js";
 import { isDragged } from "../numbers/grid.js";
-import { act, endStroke, fill, moveStroke, startStroke } from "../work/painting.js";
+import { act, endStroke, fill, growRegion, isRegion, moveStroke, startStroke } from "../work/painting.js";
 import { show, state } from "../work/state.js";
 
 const CLICK = 5; // pixels that a click may wander
+const NOTCH = 50; // pixels that the wheel turns for a step of a region; a touchpad sends many small ones
 
 /** @param isSpaceDown whether a drag moves the picture, whatever the tool */
 export function listenToPointer(view, isSpaceDown) {
@@ -13,6 +14,7 @@ export function listenToPointer(view, isSpaceDown) {
   const hover = (point) => show({ point }, "grid");
   const down = new Map(); // pointer id -> its last event
   let gesture = null; // what the pointers that are down do: "stroke", "move" or "click"
+  let turned = 0; // by the wheel, since the last step of a region
 
   canvas.addEventListener("pointerdown", (event) => {
     if (event.button > 1) return;
@@ -57,7 +59,11 @@ export function listenToPointer(view, isSpaceDown) {
   canvas.addEventListener("dblclick", () => fill());
   canvas.addEventListener("wheel", (event) => {
     event.preventDefault();
-    view.zoom(Math.exp(-0.0015 * event.deltaY), event);
+    if (!isRegion() || event.ctrlKey) return view.zoom(Math.exp(-0.0015 * event.deltaY), event);
+    turned += event.deltaY;
+    if (Math.abs(turned) < NOTCH) return;
+    growRegion(-Math.sign(turned));
+    turned = 0;
   });
 }
 

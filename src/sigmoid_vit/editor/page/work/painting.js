@@ -1,24 +1,32 @@
-// What the tools do to the open image: strokes of the brush, rectangles, polygons, and clicks.
+// What the tools do to the open image: strokes of the brush, rectangles, regions, polygons, and clicks.
 // A stroke and whatever is used like one (see fills.js) is shown as it goes, and saved when it ends.
 
+import { get } from "../base/api.js";
 import { t } from "../base/dom.js";
-import { Rectangle } from "../numbers/fills.js";
+import { Rectangle, Region } from "../numbers/fills.js";
 import { fillPolygon, isBrush, isPolygon, Stroke } from "../numbers/grid.js";
 import { saveIfChanged, step } from "./changes.js";
-import { say } from "./fetching.js";
+import { attempt, say } from "./fetching.js";
 import { changeMap, predict } from "./network.js";
 import { lastEditBut } from "./repeating.js";
 import { set, show, state } from "./state.js";
+
+const POINTS = 10_000; // of a side of the image, as the server takes a point
+let newestRegion = null; // request for one
 
 export function setBrush(facts) {
   const isFill = state.stroke?.draw !== undefined;
   if ("tool" in facts && !isPolygon(facts) && isPolygonOpen()) return;
   if ("tool" in facts && isFill) endStroke();
   Object.assign(state.brush, facts); // the same object: a stroke that has begun follows it
-  if (!state.stroke?.draw) return show();
-  state.stroke.draw();
+  redraw((stroke) => stroke.draw?.());
+}
+
+/** Change the stroke that has begun, if there is one, and show what comes of it. */
+function redraw(action) {
+  if (state.stroke) action(state.stroke);
   show();
-  predict();
+  if (state.stroke) predict();
 }
 
 /** Whether a polygon would be lost; if so, the message says it. */
@@ -41,6 +49,24 @@ export function moveStroke(point) {
   predict();
 }
 
+/** Open the region around a point; what it reaches is not saved before it is kept. */
+async function openRegion(point) {
+  const { grid } = state;
+  if (grid.cellAt(point) < 0) return;
+  const place = (share) => Math.min(POINTS - 1, Math.floor(POINTS * share));
+  const asked = { x: place(point.x / grid.columns), y: place(point.y / grid.rows) };
+  const request = (newestRegion = Symbol("region"));
+  const bytes = await attempt((k) => get(`images/${k}/region`, asked, "arrayBuffer"));
+  const isWanted = request === newestRegion && grid === state.grid && !state.stroke;
+  if (!bytes || !isWanted || state.brush.tool !== "region") return;
+  set({ stroke: new Region(grid, state.brush, new Float32Array(bytes)) });
+  redraw(() => null);
+}
+
+export const growRegion = (by) => isRegion() && redraw((region) => region.grow(by));
+export const resizeRegion = (size) => isRegion() && redraw((region) => region.resize(size));
+export const isRegion = () => state.stroke instanceof Region;
+
 /** Keep the stroke, or take it back. */
 export function endStroke(isKept = true) {
   const before = state.stroke?.before;
@@ -57,6 +83,7 @@ export function act(point) {
   if (!point) return;
   const cell = grid.cellAt(point);
   if (isPolygon(brush)) setPolygon([...polygon, point]);
+  else if (brush.tool === "region") openRegion(point);
   else if (brush.tool !== "view") startStroke(point);
   else if (cell >= 0) changeMap(String(cell));
   if (isBrush(brush)) endStroke();
