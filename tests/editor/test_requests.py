@@ -144,6 +144,7 @@ READING = {
     "images/0/attention": "layer=3 layer=-1 layer=NaN head=2 head=x query=36 query=-1 query=nan view=x",
     "images/0/decision": "explained=x explained=0 exact=x exact=1",
     "images/0/edit": f"revision=x revision=-1 revision={BIG}",
+    "images/0/region": f"x=0 y=0 x=0&y=10000 x=-1&y=0 x=NaN&y=1 x=0.5&y=0 x={BIG}&y=0",
 }
 CHANGING = {
     "predict": "layers=3 layers= layers=0, layers=first layers=NaN heads=2 heads=-1 queries=none",

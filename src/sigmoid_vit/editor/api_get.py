@@ -35,6 +35,7 @@ def routes() -> list[Route]:
         Route(f"{image}/thumbnail", thumbnail),
         Route(f"{image}/attention", attention),
         Route(f"{image}/decision", decision),
+        Route(f"{image}/region", region),
         Route(f"{image}/history", history),
     ]
 
@@ -122,6 +123,12 @@ def decision(request: Request) -> Response:
     target, against = (true if explained == "true" else None), (true if explained == "against_true" else None)
     values = s.predictor.decision(k, target, against, exact, lambda: not _has_left(request))
     return Response(values.numpy().astype("<f4").tobytes(), media_type=BINARY)
+
+
+def region(request: Request) -> Response:
+    """How far each cell lies from a point, where 1 is the end of the region that is suggested."""
+    s, k = _image(request)
+    return Response(s.regions.distances(k, p.point(request)).astype("<f4").tobytes(), media_type=BINARY)
 
 
 def history(request: Request) -> Response:

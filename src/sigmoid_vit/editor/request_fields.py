@@ -12,6 +12,7 @@ from sigmoid_vit.editor.responses import Refused
 from sigmoid_vit.edits.store import PROPAGATED
 
 TEXT_LENGTHS = {"author": 100, "note": 2000, "reason": 500, "search": 200}  # in characters
+POINTS = 10_000  # places along each side of an image that a point may have
 
 
 def number(text: str, what: str, low: int = 0, high: int = 10**15, status: int = 400) -> int:
@@ -60,6 +61,12 @@ def query(request: Request, patches: int) -> int | str:
     """The query whose attention is shown: "cls" or the number of a patch."""
     given = request.query_params.get("query", CLS)
     return CLS if given == CLS else number(given, "query", 0, patches - 1)
+
+
+def point(request: Request) -> tuple[float, float]:
+    """A point (x, y) of an image as shares of its width and height; asked for in units of 1 / POINTS."""
+    x, y = (number(request.query_params.get(name, ""), name, 0, POINTS - 1) for name in "xy")
+    return (x + 0.5) / POINTS, (y + 0.5) / POINTS
 
 
 def choice(request: Request, name: str, valid: tuple[str, ...]) -> str:

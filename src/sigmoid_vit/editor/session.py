@@ -18,6 +18,7 @@ from sigmoid_vit.data import DataModule, Part
 from sigmoid_vit.editor.part_edits import PartEdits
 from sigmoid_vit.editor.part_images import Mask, PartImages
 from sigmoid_vit.editor.part_predictions import PartPredictions
+from sigmoid_vit.editor.part_regions import PartRegions
 from sigmoid_vit.editor.predictor import Predictor
 from sigmoid_vit.editor.request_fields import TEXT_LENGTHS
 from sigmoid_vit.editor.work_queue import WorkQueue
@@ -94,6 +95,7 @@ class Session:
         mask, cache = _mask(options, data, self.part), run.folder / "editor_cache"
         self.images = PartImages(self.part, network.transform, cache, mask)
         self.predictor = Predictor(network, self.images.pixels)
+        self.regions = PartRegions(self.images.pixels, self.predictor.grid)
         weights, self.masks = sha256(run.best), mask is not None
         self.class_token = network.model.has_class_token
         facts = {

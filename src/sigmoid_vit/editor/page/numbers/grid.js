@@ -49,8 +49,10 @@ export class Grid {
   }
 }
 
-/** Whether a tool paints strokes; the others show maps or fill polygons. */
+/** Whether a tool paints strokes, is used by dragging at all, or fills polygons. */
 export const isBrush = ({ tool }) => ["set", "raise", "lower", "erase"].includes(tool);
+export const isDragged = (brush) => isBrush(brush) || brush.tool === "rectangle";
+export const isPolygon = ({ tool }) => ["inside", "outside"].includes(tool);
 
 /** One stroke of the brush. It depends on the path alone, not on how many points the pointer reported. */
 export class Stroke {

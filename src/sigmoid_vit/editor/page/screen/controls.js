@@ -3,10 +3,10 @@
 import { errorText, get } from "../base/api.js";
 import { $, ask, element, setLanguage, t, valuesOf } from "../base/dom.js";
 import { storage } from "../base/storage.js";
-import { change, revise, step, typeNote } from "../work/changes.js";
+import { change, revise, typeNote } from "../work/changes.js";
 import { changeMap } from "../work/network.js";
-import { openNext } from "../work/opening.js";
-import { fill, setBrush, undo } from "../work/painting.js";
+import { openNext, openPrevious } from "../work/opening.js";
+import { endStroke, fill, redo, repeat, resizeRegion, setBrush, undo } from "../work/painting.js";
 import * as queue from "../work/queue.js";
 import { show, state } from "../work/state.js";
 import { showHistory } from "./revisions.js";
@@ -15,14 +15,17 @@ export function listenToControls(view) {
   const actions = {
     click: {
       undo,
-      redo: () => step(1),
-      reset: () => change("delete"),
-      accept: () => change("accept"),
-      reject: () => change("delete"),
+      redo,
+      repeat,
+      reset: () => instead("delete"),
+      accept: () => instead("accept"),
+      reject: () => instead("delete"),
+      previous: openPrevious,
       next: openNext,
       skip,
       fill,
       query: () => state.session.class_token && changeMap("cls"),
+      "region-keep": () => endStroke(),
       "zoom-in": () => view.zoom(1.25),
       "zoom-out": () => view.zoom(0.8),
       "zoom-fit": () => view.fit(),
@@ -36,15 +39,16 @@ export function listenToControls(view) {
       copy: copyCommand,
     },
     input: {
-      brush: ({ target }) => setBrush({ [target.id]: target.valueAsNumber }),
+      brush: ({ target: { id, valueAsNumber } }) =>
+        id === "region-size" ? resizeRegion(valueAsNumber) : setBrush({ [id]: valueAsNumber }),
       opacity: () => view.draw(),
       hide: () => view.draw(),
       note: () => typeNote($("note").value),
     },
     change: {
       "map-choice": () => changeMap(),
-      scope: () => revise({ scope: valuesOf($("scope")) }),
-      note: () => revise({ note: $("note").value.trim() }),
+      scope: () => (endStroke(), revise({ scope: valuesOf($("scope")) })),
+      note: () => (endStroke(), revise({ note: $("note").value.trim() })),
       author: () => $("author").reportValidity() && storage("local").set("author", $("author").value.trim()),
       language: changeLanguage,
     },
@@ -53,6 +57,12 @@ export function listenToControls(view) {
   for (const [event, byId] of Object.entries(actions)) {
     for (const [id, action] of Object.entries(byId)) $(id).addEventListener(event, action);
   }
+}
+
+/** A change in place of what is open: that is dropped. */
+function instead(kind) {
+  endStroke(false);
+  change(kind);
 }
 
 function changeLanguage() {
@@ -71,6 +81,7 @@ async function skip() {
   const isSkipped = (await ask("skip-dialog")) === "skip";
   const reason = $("skip-reason").value.trim();
   if (!isSkipped || !reason || k !== state.k) return;
+  endStroke(false);
   change("skip", { reason });
   await openNext();
 }

@@ -2,7 +2,7 @@
 
 import { $ } from "../base/dom.js";
 import { isBrush } from "../numbers/grid.js";
-import { act, setBrush, setPolygon } from "../work/painting.js";
+import { act, follow, giveUp, growRegion, isRegion, setBrush } from "../work/painting.js";
 import { show, state } from "../work/state.js";
 
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -20,19 +20,25 @@ export function listenToKeys(view) {
     canvas.focus();
     show({ point: null, cursor: grid.cellAt(to) < 0 ? cursor : to });
     view.reveal(state.cursor);
+    follow(state.cursor);
+  }
+
+  function setValue(target) {
+    setBrush({ target, ...(isBrush(state.brush) && { tool: "set" }) });
   }
 
   function press(key, target) {
     const button = document.querySelector(`[data-keys~="${CSS.escape(key)}"]`);
     const isRange = target.type === "range"; // its own keys are the arrows and Home
     if (key in ARROWS && !isRange) moveCursor(ARROWS[key]);
-    else if (/^\d$/.test(key)) setBrush({ target: key / 10, ...(isBrush(state.brush) && { tool: "set" }) });
+    else if (key === "i" || /^\d$/.test(key)) setValue(key === "i" ? 1 : key / 10);
+    else if ((key === "[" || key === "]") && isRegion()) growRegion(key === "]" ? 1 : -1);
     else if (key === "[" || key === "]") {
       $("size").stepUp(key === "]" ? 1 : -1);
       setBrush({ size: $("size").valueAsNumber });
-    } else if (key === "Enter" && target === canvas) act(state.cursor);
+    } else if (key === "Enter" && (target === canvas || (state.stroke && isRange))) act(state.cursor);
     else if (key === "h") view.hide(true);
-    else if (key === "Escape") setPolygon([]);
+    else if (key === "Escape") giveUp();
     else if (button?.checkVisibility() && !(isRange && key === "Home")) button.click();
     else return false;
     return true;

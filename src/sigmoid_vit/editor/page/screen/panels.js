@@ -5,6 +5,7 @@ import { $, element, indices, t, timeOf } from "../base/dom.js";
 import { on } from "../base/events.js";
 import * as queue from "../work/queue.js";
 import { isNoteWaiting } from "../work/changes.js";
+import { isRegion } from "../work/painting.js";
 import { waiting } from "../work/saving.js";
 import { state } from "../work/state.js";
 import { colour, scaleOfEdits } from "./view.js";
@@ -64,12 +65,16 @@ function showFacts() {
 }
 
 function showTools() {
-  const { undo, grid, brush, scale, polygon } = state;
+  const { undo, grid, brush, scale, polygon, stroke } = state;
   $("canvas").ariaLabel = t("canvas", grid);
-  $("undo").disabled = undo.peek(-1) === undefined && !polygon.length;
+  $("undo").disabled = undo.peek(-1) === undefined && !polygon.length && !stroke;
   $("redo").disabled = undo.peek(1) === undefined;
   $("reset").disabled = !grid.count;
   for (const button of $("tools").children) button.ariaPressed = button.dataset.tool === brush.tool;
+  $("region").hidden = !isRegion();
+  $("region-hint").hidden = brush.tool !== "region" || isRegion();
+  if (isRegion()) Object.assign($("region-size"), { max: stroke.order.length, value: stroke.size });
+  if (isRegion()) $("region-shown").textContent = t("region_open", { count: stroke.size });
   for (const id of ["target", "size", "softness"]) $(id).value = $(`${id}-shown`).textContent = brush[id];
   $("swatch").style.background = `rgb(${colour(brush.target, scaleOfEdits(scale)).slice(0, 3)})`;
 }

@@ -1,12 +1,13 @@
 // Mouse, pen and touch on the canvas: strokes, clicks, moving and zooming.
 
 import { $ } from "../base/dom.js";
-import { isBrush } from "../numbers/grid.js";
-import { act, endStroke, fill, moveStroke, startStroke } from "../work/painting.js";
+import { isDragged } from "../numbers/grid.js";
+import { act, endStroke, fill, growRegion, isRegion, moveStroke, startStroke } from "../work/painting.js";
 import { show, state } from "../work/state.js";
 
 const CLICK = 5; // pixels that a click may wander
 const PINCH = 24; // pixels that two fingers come nearer or part before they zoom
+const NOTCH = 50; // pixels that the wheel turns for a step of a region; a touchpad sends many small ones
 
 /** @param isSpaceDown whether a drag moves the picture, whatever the tool */
 export function listenToPointer(view, isSpaceDown) {
@@ -15,17 +16,18 @@ export function listenToPointer(view, isSpaceDown) {
   const down = new Map(); // pointer id -> its last event
   let gesture = null; // what the pointers that are down do: "stroke", "move" or "click"
   let apart = 0; // pixels between two fingers as they came down, until they zoom
+  let turned = 0; // by the wheel, since the last step of a region
 
   canvas.addEventListener("pointerdown", (event) => {
     if (event.button > 1) return;
     event.preventDefault();
     canvas.setPointerCapture(event.pointerId);
     canvas.focus({ preventScroll: true });
+    endStroke(!down.size); // what a first finger began is dropped
     down.set(event.pointerId, event);
-    endStroke(false); // of a first finger
     apart = down.size > 1 ? spread([...down.values()]) : 0;
     const isMove = down.size > 1 || event.button === 1 || isSpaceDown();
-    gesture = isMove ? "move" : isBrush(state.brush) ? "stroke" : "click";
+    gesture = isMove ? "move" : isDragged(state.brush) ? "stroke" : "click";
     if (gesture === "stroke") startStroke(view.toCells(event));
   });
 
@@ -64,7 +66,11 @@ export function listenToPointer(view, isSpaceDown) {
   canvas.addEventListener("dblclick", () => fill());
   canvas.addEventListener("wheel", (event) => {
     event.preventDefault();
-    view.zoom(Math.exp(-0.0015 * event.deltaY), event);
+    if (!isRegion() || event.ctrlKey) return view.zoom(Math.exp(-0.0015 * event.deltaY), event);
+    turned += event.deltaY;
+    if (Math.abs(turned) < NOTCH) return;
+    growRegion(-Math.sign(turned));
+    turned = 0;
   });
 }
 

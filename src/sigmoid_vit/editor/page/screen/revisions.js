@@ -6,6 +6,7 @@ import { on } from "../base/events.js";
 import { Grid } from "../numbers/grid.js";
 import { restore, takeTheirs } from "../work/changes.js";
 import { attempt, fetchGrid, fetchMaps, fetchPicture } from "../work/fetching.js";
+import { endStroke } from "../work/painting.js";
 import * as queue from "../work/queue.js";
 import * as saving from "../work/saving.js";
 import { state } from "../work/state.js";
@@ -21,7 +22,7 @@ export async function showHistory() {
   const found = await attempt((k) => get(`images/${k}/history`));
   if (!found) return;
   const rows = found.revisions.map((each, i) => {
-    const onclick = () => restore(each.revision);
+    const onclick = () => (endStroke(), restore(each.revision));
     const button = element("button", { textContent: t("restore"), onclick, disabled: !i || each.deleted });
     return element("li", {}, element("span", { textContent: words("revision", each) }), button);
   });

@@ -9,6 +9,7 @@ import { UndoList } from "../numbers/undo.js";
 import { attempt, fetchGrid } from "./fetching.js";
 import { predict } from "./network.js";
 import * as queue from "./queue.js";
+import { keepEdit } from "./repeating.js";
 import * as saving from "./saving.js";
 import { set, show, state } from "./state.js";
 
@@ -76,6 +77,7 @@ export function change(kind, facts = {}, isState = true) {
   if (isState) undo.push(kind === "delete" ? null : clientId);
   if (["edit", "skip"].includes(kind)) keepNote(info.id, "");
   keepUndo(info.id, undo);
+  if (kind !== "skip") keepEdit(info.id, grid);
   predict();
   show();
 }

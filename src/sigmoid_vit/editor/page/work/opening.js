@@ -8,7 +8,7 @@ import { take } from "./ahead.js";
 import { factsOf, undoOf } from "./changes.js";
 import { attempt, fetchImage, firstQuery, say } from "./fetching.js";
 import { predict, refineMap, stopRefining } from "./network.js";
-import { endStroke } from "./painting.js";
+import { endStroke, isPolygonOpen } from "./painting.js";
 import * as queue from "./queue.js";
 import * as saving from "./saving.js";
 import { set, show, state } from "./state.js";
@@ -17,19 +17,16 @@ import { set, show, state } from "./state.js";
 on("refused", ({ id, kind }) => id === state.info?.id && kind !== "edit" && open(state.k));
 
 const RETRY_MS = 2000;
+const trail = []; // the images that were open before, as numbers
 let timer = null; // of an image that could not be loaded
 
-/** Whether the open image may be left; if a polygon would be lost with it, the message says so. */
-function canLeave() {
-  if (state.polygon.length) say(t("polygon_open"));
-  return !state.polygon.length;
-}
-
 /** Open the image that the person chose in the list. */
-export const choose = (k) => (k !== state.k || !state.grid) && canLeave() && open(k);
+export const choose = (k) => (k !== state.k || !state.grid) && !isPolygonOpen() && open(k);
 
-export async function open(k) {
+/** @param isOnward whether "previous" shall lead back from it to the image that is open now */
+export async function open(k, isOnward = true) {
   clearTimeout(timer);
+  if (isOnward && state.k !== null && state.k !== k) trail.push(state.k);
   stopRefining();
   endStroke();
   set({ k, grid: null, polygon: [], cursor: null, query: firstQuery() });
@@ -76,8 +73,16 @@ async function check(k, info) {
   if (JSON.stringify(now) !== JSON.stringify(info)) await open(k);
 }
 
+/** Open the image that was open before this one or, where there is none, the one above it in the list. */
+export async function openPrevious() {
+  if (isPolygonOpen()) return;
+  const k = trail.pop() ?? queue.above();
+  if (k !== undefined) await open(k, false);
+  else if (queue.isThere()) say(t("queue_start"));
+}
+
 export async function openNext() {
-  if (!canLeave()) return;
+  if (isPolygonOpen()) return;
   if (!queue.isThere()) await queue.load("first");
   const k = queue.next();
   if (k !== undefined) await open(k);

@@ -85,6 +85,9 @@ export function next() {
   return images.find((_, i) => i > place && ["todo", "propagated"].includes(statuses[i]));
 }
 
+/** The image above the chosen one; undefined at the top. */
+export const above = () => images[placeOf(chosen) - 1];
+
 /** The number of any image; undefined if the data set has none of this id. */
 export async function find(id) {
   const search = [...id].slice(-200).join(""); // as much as the server takes

@@ -19,7 +19,7 @@ export function start(drafts) {
     acknowledged: (change, response) => emit("saved", change, response),
     refused: (change) => emit("refused", change),
   });
-  askWhile(() => saver.pending.length > 0);
+  askWhile(() => saver.pending.length > 0 || state.stroke !== null);
 }
 
 export const add = (change) => saver.add(change);
