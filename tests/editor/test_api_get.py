@@ -251,12 +251,16 @@ def test_attention_maps(page):
 def test_decision_maps(page):
     s = page.session
     image = s.predictor.transform(s.images.pixels(3)[None], torch.zeros(1))
-    true = int(s.part.labels[3])
+    true, predicted = int(s.part.labels[3]), int(s.predictor.unedited(3).argmax())
     for params, classes in (
         ({}, (None, None)),
         (dict(explained="predicted"), (None, None)),
         (dict(explained="true"), (true, None)),
-        (dict(explained="against_true"), (None, true)),
+        (dict(against="true"), (None, true)),
+        (dict(explained=7), (7, None)),
+        (dict(explained=7, against=2), (7, 2)),
+        (dict(explained=7, against="predicted"), (7, predicted)),
+        (dict(against=9), (None, 9)),
     ):
         got = np.frombuffer(page.get("images/3/decision", **params).content, "<f4")
         expected = decision_map(s.predictor.model, image, *classes).flatten().numpy()

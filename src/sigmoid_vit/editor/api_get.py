@@ -114,12 +114,13 @@ def attention(request: Request) -> Response:
 
 
 def decision(request: Request) -> Response:
-    """The decision map of the predicted or the true class, or of the predicted one against the true one."""
+    """The decision map of a class, or of it against another one; "predicted" is without an edit."""
     s, k = _image(request)
-    explained = p.choice(request, "explained", ("predicted", "true", "against_true"))
+    asked = {"explained": ("predicted", "true"), "against": ("none", "predicted", "true")}
+    words = {"predicted": int(s.predictor.unedited(k).argmax()), "true": int(s.part.labels[k]), "none": None}
+    given = [p.class_or_word(request, name, valid, len(s.classes)) for name, valid in asked.items()]
+    target, against = (words.get(each, each) for each in given)
     exact = p.choice(request, "exact", ("yes", "no")) == "yes"
-    true = int(s.part.labels[k])
-    target, against = (true if explained == "true" else None), (true if explained == "against_true" else None)
     values = s.predictor.decision(k, target, against, exact, lambda: not _has_left(request))
     return Response(values.numpy().astype("<f4").tobytes(), media_type=BINARY)
 

@@ -3,11 +3,12 @@
 import { errorText } from "../base/api.js";
 import { $, element, indices, t, timeOf } from "../base/dom.js";
 import { on } from "../base/events.js";
+import { scaleInForce, scaleOfEdits } from "../numbers/scale.js";
 import * as queue from "../work/queue.js";
 import { isNoteWaiting } from "../work/changes.js";
 import { waiting } from "../work/saving.js";
 import { state } from "../work/state.js";
-import { colour, scaleOfEdits } from "./view.js";
+import { colour } from "./view.js";
 
 const percent = (p) => `${(100 * p).toFixed(1)} %`;
 let saverState = { kind: "idle" }; // see Saver
@@ -40,8 +41,26 @@ function showAll() {
   showSaved(saverState);
 }
 
+/** What the map shows, in words: its kind and, of a decision map, the classes it is about. */
+function mapShown({ info, session, asked, isExact }) {
+  const { view, explained, against } = asked;
+  if (view !== "decision") return t(`map_${view}`);
+  const words = { predicted: info.top[0].class, true: info.label, none: null };
+  const [target, other] = [explained, against].map((each) => words[each] ?? (each === "none" ? null : each));
+  const [name, otherName] = [session.classes[target], session.classes[other]];
+  const isSame = String(target) === String(other);
+  const about = t(isSame ? "why_same" : otherName === undefined ? "why" : "why_not", {
+    name,
+    other: otherName,
+  });
+  return `${t(isExact ? "map_decision" : "map_estimate")}: ${about}`;
+}
+
 function showFacts() {
-  const { info, session, query, grid, note, scale } = state;
+  const { info, session, query, grid, note, isFixed } = state;
+  const scale = scaleInForce(state);
+  const [low, high] = [scale.low, scale.high].map((value) => value.toFixed(2));
+  const signed = isFixed ? "nats_fixed" : "nats";
   const edit = waiting(info.id) ? null : info.edit;
   const isSkipped = edit && info.status === "skipped"; // its note is the reason
   const texts = {
@@ -50,12 +69,13 @@ function showFacts() {
     "image-status": t(`status_${info.status}`) + (isSkipped ? edit.note.replace(/^skipped/, "") : ""),
     "review-text": t("propagated", { confidence: edit?.confidence?.toFixed(2) ?? "–" }),
     query: query === "cls" ? t("query_cls") : t("query_patch", grid.place(Number(query))),
-    "map-shown": t(state.isExact ? `map_${$("map").value}` : "map_estimate"),
-    "scale-low": scale.low.toFixed(2),
-    "scale-high": scale.isSigned ? t("nats", { value: scale.high.toFixed(2) }) : scale.high.toFixed(2),
+    "map-shown": mapShown(state),
+    "scale-low": scale.isSigned && isFixed ? `≤ ${low}` : low,
+    "scale-high": scale.isSigned ? t(signed, { value: high }) : high,
   };
   for (const [id, text] of Object.entries(texts)) $(id).textContent = $(id).title = text;
   $("stage").dataset.map = $("map").value;
+  $("colour-bar").className = scale.isSigned ? "signed" : "";
   $("review").hidden = !edit || info.status !== "propagated";
   $("per-head").hidden = !edit?.per_head;
   $("resized").hidden = !edit?.resized || isSkipped;
@@ -64,14 +84,15 @@ function showFacts() {
 }
 
 function showTools() {
-  const { undo, grid, brush, scale, polygon } = state;
+  const { undo, grid, brush, polygon } = state;
   $("canvas").ariaLabel = t("canvas", grid);
   $("undo").disabled = undo.peek(-1) === undefined && !polygon.length;
   $("redo").disabled = undo.peek(1) === undefined;
   $("reset").disabled = !grid.count;
   for (const button of $("tools").children) button.ariaPressed = button.dataset.tool === brush.tool;
   for (const id of ["target", "size", "softness"]) $(id).value = $(`${id}-shown`).textContent = brush[id];
-  $("swatch").style.background = `rgb(${colour(brush.target, scaleOfEdits(scale)).slice(0, 3)})`;
+  $("swatch").style.background =
+    `rgb(${colour(brush.target, scaleOfEdits(scaleInForce(state))).slice(0, 3)})`;
 }
 
 /** The grid, and its value under the pointer or at the cell cursor; the latter is said aloud. */
@@ -82,7 +103,7 @@ function showGrid() {
   const own = scale.isSigned ? t("nats", { value: network }) : network;
   const kind = (grid.edited[cell] ? "edited" : "own") + (scale.isSigned ? "_decision" : "");
   const text = () => t(`cell_${kind}`, { ...grid.place(cell), own, value });
-  $("readout").textContent = cell < 0 ? "" : text();
+  $("readout").textContent = $("readout").title = cell < 0 ? "" : text();
   $("announce").textContent = point ? "" : $("readout").textContent;
   $("edited-count").textContent = t("edited_cells", { count: grid.count });
 }

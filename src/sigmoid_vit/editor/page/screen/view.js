@@ -2,6 +2,7 @@
 
 import { $ } from "../base/dom.js";
 import { isBrush } from "../numbers/grid.js";
+import { scaleInForce, scaleOfEdits, UNIT } from "../numbers/scale.js";
 
 const [MARGIN, EDGE] = [8, 24]; // pixels around the whole picture, and around a point that is to be seen
 // the colours at 0, 1/16, ..., 1: viridis, perceptually even, readable without colour vision
@@ -14,23 +15,22 @@ const [FOR, AGAINST] = [
   [178, 24, 43],
   [33, 102, 172],
 ]; // a class: red and blue
-const UNIT = { low: 0, high: 1, isSigned: false };
 
 /** [r, g, b, a] in 0..255 of a value on a scale; what has no effect lets the picture through. */
 export function colour(value, { low, high, isSigned } = UNIT) {
-  if (isSigned) return [...(value < 0 ? AGAINST : FOR), Math.round((255 * Math.abs(value)) / high)];
+  const strength = Math.min(1, Math.abs(value) / high);
+  if (isSigned) return [...(value < 0 ? AGAINST : FOR), Math.round(255 * strength)];
   const position = Math.min(1, Math.max(0, (value - low) / (high - low))) * (TABLE.length - 1);
   const i = Math.min(Math.floor(position), TABLE.length - 2);
   const mix = (from, channel) => Math.round(from + (position - i) * (TABLE[i + 1][channel] - from));
   return [...TABLE[i].map(mix), 255];
 }
 
-/** The scale of edited values: that of the map they stand in, or 0..1 where that is in nats. */
-export const scaleOfEdits = (scale) => (scale.isSigned ? UNIT : scale);
-
 /** Draw a grid over the shown map on a canvas that gets a pixel for each cell. */
-function drawValues(canvas, { grid, shown, scale = UNIT }, [rows, columns]) {
+function drawValues(canvas, drawn, [rows, columns]) {
   const image = new ImageData(columns, rows);
+  const { grid, shown } = drawn;
+  const scale = scaleInForce(drawn);
   const ofEdits = scaleOfEdits(scale);
   grid.over(shown).forEach((value, cell) => {
     image.data.set(colour(value, grid.edited[cell] ? ofEdits : scale), 4 * cell);

@@ -16,8 +16,11 @@ export async function changeMap(query = state.query) {
   if (query !== state.query && $("map").value === "decision") $("map").value = "sigmoid"; // it has no query
   set({ query });
   stopRefining();
+  $("map-shown").ariaBusy = true;
   const maps = await attempt(fetchMaps);
-  if (!maps || request !== newestMap) return;
+  if (request !== newestMap) return;
+  $("map-shown").ariaBusy = false;
+  if (!maps) return;
   show(maps);
   await refineMap();
 }
