@@ -1,7 +1,10 @@
 """The page: which map is shown, and by what colours."""
 
+import shutil
+
 import pytest
-from helpers.browser import BIRD, HOSTILE, SQUARE, cell, shows
+from helpers.browser import BIRD, HOSTILE, SQUARE, Editor, cell, paint, shows
+from helpers.editing import make_step_2_run
 
 
 def canvas_colour(page, row, column):
@@ -72,6 +75,48 @@ def test_one_key_makes_the_colours_of_images_comparable(editor, visit):
     page.reload()
     shows(page, "#scale-high", "≥")
     assert page.locator("#fixed").is_checked()
+
+
+def test_what_the_edit_changed_is_a_sentence(editor, visit):
+    page = visit(editor, "027.png")
+    wrong, right = rf"{HOSTILE[:4]}.* \(\d\d\.\d %\)", rf"{BIRD} \(\d\d\.\d %\)"
+    shows(page, "#answer", f"^Without an edit: {wrong}$")
+    paint(page, SQUARE)
+    shows(page, "#answer", f"^With the edit: {right}, without: {wrong}$")
+    page.keyboard.press("Control+z")
+    shows(page, "#answer", f"^Without an edit: {wrong}$")
+
+
+def test_a_run_is_shown_beside_the_one_before_step_2(square_run, visit, tmp_path):
+    run = make_step_2_run(tmp_path, square_run)
+    editor = Editor(run.folder, tmp_path / "edits.sqlite", "test").start()
+    page = visit(editor, "028.png")
+    page.locator("#first-step summary").click()
+    wrong, right = rf"{HOSTILE[:4]}.* \(\d\d\.\d %\)", rf"{BIRD} \(\d\d\.\d %\)"
+    shows(page, "#first-answer", rf"^This run: {right}, before Step 2 \(first\): {wrong}; both without")
+    assert page.locator("#first-bars li").count() == 2
+    page.mouse.move(*cell(page, *SQUARE))
+    shows(page, "#readout", r"takes \d\.\d\d nats")
+    page.select_option("#map", "first_step")
+    shows(page, "#map-shown", f"^decision map before Step 2: why {BIRD}$")
+    shows(page, "#readout", r"takes -\d\.\d\d nats")
+    shutil.rmtree(tmp_path / "first")
+    page.fill("#search", "bird/029.png")
+    page.locator("#items button[title$='029.png']").click()
+    shows(page, "#image-name", "029.png")  # its network is in memory still
+    shows(page, "#first-answer", "^This run")
+    editor.kill()
+    editor.start()
+    page.goto(editor.link)
+    page.locator("#first-step summary").click()
+    shows(page, "#first-answer", "^the run before Step 2, first, is not there any more$")
+    editor.kill()
+
+
+def test_a_step_1_run_has_nothing_before_it(editor, visit):
+    page = visit(editor, "030.png")
+    assert page.locator("#first-step").is_hidden()
+    assert page.locator("#map option[value=first_step]").count() == 0
 
 
 @pytest.mark.parametrize("language", ["en-US", "ja-JP"])

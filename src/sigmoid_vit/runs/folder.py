@@ -69,6 +69,12 @@ class Run:
         """The settings the run was made with."""
         return settings_from_dict(self._read_config()["settings"])
 
+    def first_step(self) -> "Run | None":
+        """The run that Step 2 started from, beside it or where it was; None if it is not there."""
+        first = self.settings().first_step
+        places = [self.folder.parent / Path(first).name, Path(first)] if first else []
+        return next((Run(place) for place in places if (place / "best.pt").is_file()), None)
+
     def facts(self) -> dict:
         """The content of config.json: settings, versions, commit, and what became of data and edits."""
         return self._read_config()

@@ -7,6 +7,7 @@ import { startAnew } from "./base/leaving.js";
 import { openDrafts, storage } from "./base/storage.js";
 import { listenToControls } from "./screen/controls.js";
 import { startDisplay } from "./screen/display.js";
+import { startFirstStep } from "./screen/first_step.js";
 import { listenToKeys } from "./screen/keys.js";
 import "./screen/panels.js";
 import { listenToPointer } from "./screen/pointer.js";
@@ -36,6 +37,7 @@ async function start(session) {
   shareToken(); // now, as the drafts of the tabs that it starts anew are theirs
   listenToControls(view);
   startDisplay();
+  startFirstStep(session);
   listenToPointer(view, listenToKeys(view));
   saving.resume();
   const last = storage("session").get("image");

@@ -6,11 +6,26 @@ import { on } from "../base/events.js";
 import { scaleInForce, scaleOfEdits } from "../numbers/scale.js";
 import * as queue from "../work/queue.js";
 import { isNoteWaiting } from "../work/changes.js";
+import { isDecision } from "../work/fetching.js";
 import { waiting } from "../work/saving.js";
 import { state } from "../work/state.js";
 import { colour } from "./view.js";
 
 const percent = (p) => `${(100 * p).toFixed(1)} %`;
+
+/** The most probable class of a prediction, and of the one before it, in one sentence. */
+export function twoAnswers(text, top, facts = {}) {
+  const answer = (which) => {
+    const best = top.reduce((first, each) => (each[which] > first[which] ? each : first));
+    return `${state.session.classes[best.class]} (${percent(best[which])})`;
+  };
+  return t(text, { after: answer("p"), before: answer("before"), ...facts });
+}
+
+/** The list of bars of a prediction. */
+export const barsOf = (top) =>
+  top.map((row) => bars(state.session.classes[row.class], row, row.class === state.info.label));
+
 let saverState = { kind: "idle" }; // see Saver
 let focused = null; // what had the focus when the image was hidden
 
@@ -44,7 +59,7 @@ function showAll() {
 /** What the map shows, in words: its kind and, of a decision map, the classes it is about. */
 function mapShown({ info, session, asked, isExact }) {
   const { view, explained, against } = asked;
-  if (view !== "decision") return t(`map_${view}`);
+  if (!isDecision(view)) return t(`map_${view}`);
   const words = { predicted: info.top[0].class, true: info.label, none: null };
   const [target, other] = [explained, against].map((each) => words[each] ?? (each === "none" ? null : each));
   const [name, otherName] = [session.classes[target], session.classes[other]];
@@ -53,7 +68,7 @@ function mapShown({ info, session, asked, isExact }) {
     name,
     other: otherName,
   });
-  return `${t(isExact ? "map_decision" : "map_estimate")}: ${about}`;
+  return `${t(`map_${view}`)}${isExact ? "" : t("estimate")}: ${about}`;
 }
 
 function showFacts() {
@@ -74,7 +89,7 @@ function showFacts() {
     "scale-high": scale.isSigned ? t(signed, { value: high }) : high,
   };
   for (const [id, text] of Object.entries(texts)) $(id).textContent = $(id).title = text;
-  $("stage").dataset.map = $("map").value;
+  $("stage").dataset.map = isDecision($("map").value) ? "decision" : $("map").value;
   $("colour-bar").className = scale.isSigned ? "signed" : "";
   $("review").hidden = !edit || info.status !== "propagated";
   $("per-head").hidden = !edit?.per_head;
@@ -119,15 +134,15 @@ function showSaved(newest) {
 }
 
 function showPrediction() {
-  const { top, info, session } = state;
-  const { classes } = session;
-  $("bars").replaceChildren(...top.map((row) => bars(classes[row.class], row, row.class === info.label)));
+  const { top, info, session, grid } = state;
+  $("bars").replaceChildren(...barsOf(top));
   const { class: was } = top.reduce((best, each) => (each.before > best.before ? each : best));
   const [{ class: first, p }] = top;
   const [wasRight, isRight] = [was === info.label, first === info.label];
   const badge = t(`badge_${isRight === wasRight ? "" : "turned_"}${isRight ? "right" : "wrong"}`);
   Object.assign($("badge"), { textContent: badge, className: `pill ${isRight ? "good" : "bad"}` });
-  $("says").textContent = t("says", { name: classes[first], percent: Math.round(100 * p), badge });
+  $("answer").textContent = $("answer").title = twoAnswers(grid.count ? "answers" : "answer", top);
+  $("says").textContent = t("says", { name: session.classes[first], percent: Math.round(100 * p), badge });
 }
 
 function bars(name, { before, p: after }, isTrue) {

@@ -1,6 +1,6 @@
 // What is fetched of an image, and the message above it that says why that failed.
 
-import { errorText, get } from "../base/api.js";
+import { errorText, failure, get } from "../base/api.js";
 import { $, t, valuesOf } from "../base/dom.js";
 import { Grid } from "../numbers/grid.js";
 import { scaleOf } from "../numbers/scale.js";
@@ -50,7 +50,17 @@ export async function fetchImage(k, waiting, turn = () => null) {
   return { info, grid, picture, top: info.top, ...maps };
 }
 
+/** A response about the network before Step 2, or why there is none. */
+export const ofFirstStep = (response) =>
+  response.catch((error) => {
+    const { first_step: name } = state.session;
+    throw error.status === 410 ? failure(410, { error: t("first_step_gone", { name }) }) : error;
+  });
+
 const isExactAtOnce = () => state.session.decision_at_once; // on small grids
+
+/** Whether a map is a decision map: of the run's network, or of the one before Step 2. */
+export const isDecision = (view) => ["decision", "first_step"].includes(view);
 
 /**
  * The map as chosen: `shown` with its own `scale`, what was `asked`, and `own`, the sigmoid attention, where
@@ -62,8 +72,10 @@ export async function fetchMaps(k, isExact = isExactAtOnce(), query = state.quer
   const fetchMap = async (kind, given) =>
     new Float32Array(await get(`images/${k}/${kind}`, given, "arrayBuffer", signals));
   const attention = (shownAs) => fetchMap("attention", { ...params, view: shownAs });
-  const decision = () => fetchMap("decision", { explained, against, exact: isExact ? "yes" : "no" });
-  const isSigned = view === "decision";
+  const network = view === "first_step" ? view : "own";
+  const facts = { explained, against, network, exact: isExact ? "yes" : "no" };
+  const decision = () => ofFirstStep(fetchMap("decision", facts));
+  const isSigned = isDecision(view);
   const other = view === "sigmoid" ? [] : [isSigned ? decision() : attention(view)];
   const [own, shown = own] = await Promise.all([attention("sigmoid"), ...other]);
   return { own, shown, asked, scale: scaleOf(shown, isSigned), isExact: isExact || !isSigned };
