@@ -291,6 +291,19 @@ def test_a_grid_without_edited_cells_predicts_as_the_network_does(page):
     assert response == {"top": unedited["top"]}
 
 
+def test_the_outline_of_a_mask(page, tmp_path):
+    """Its lines hold the ink of the digit: a line of pixels crosses them at each border."""
+    lines = np.frombuffer(page.get("images/7/outline").content, "<f4").reshape(-1, 4)
+    ink = page.session.part.mask(7) >= 0.5
+    x0, y0, x1, y1 = lines.T * 24
+    for row in range(24):
+        crossed = np.sort(x0[(x0 == x1) & (y0 < row + 0.5) & (row + 0.5 < y1)])
+        borders = np.flatnonzero(np.diff(np.pad(ink[row], 1).astype(int)))
+        assert crossed == pytest.approx(borders)
+    page.session.images.mask = None
+    assert page.get("images/7/outline").content == b""
+
+
 def test_the_export_is_what_other_stores_take(page, tmp_path):
     page.save(4, 0.3, author="mika")
     response = page.get("export")

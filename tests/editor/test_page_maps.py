@@ -1,10 +1,15 @@
 """The page: which map is shown, and by what colours."""
 
+import base64
+import io
+import re
 import shutil
 
+import numpy as np
 import pytest
-from helpers.browser import BIRD, HOSTILE, SQUARE, Editor, cell, paint, shows
+from helpers.browser import BIRD, HOSTILE, SQUARE, Editor, cell, is_saved, open_image, paint, shows
 from helpers.editing import make_step_2_run
+from PIL import Image
 
 
 def canvas_colour(page, row, column):
@@ -75,6 +80,75 @@ def test_one_key_makes_the_colours_of_images_comparable(editor, visit):
     page.reload()
     shows(page, "#scale-high", "≥")
     assert page.locator("#fixed").is_checked()
+
+
+def on_the_canvas(page):
+    """The canvas as it is drawn, float [h, w, 3]."""
+    page.mouse.move(5, 5)
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    address = page.evaluate("document.querySelector('#canvas').toDataURL()")
+    picture = Image.open(io.BytesIO(base64.b64decode(address.split(",")[1])))
+    return np.asarray(picture.convert("RGB")).astype(float)
+
+
+def test_cell_lines_and_masks_at_one_key(square_run, visit, tmp_path):
+    masks = tmp_path / "masks" / BIRD
+    masks.mkdir(parents=True)
+    mask = np.zeros((24, 24), np.uint8)
+    mask[8:16, 4:16] = 255  # its borders are those of cells 1 to 3 and 2 to 3
+    Image.fromarray(mask).save(masks / "001.png")
+    editor = Editor(square_run.folder, tmp_path / "edits.sqlite", "test", "--masks", str(tmp_path / "masks"))
+    page = visit(editor.start(), "001.png")
+    page.locator("#hide").check()
+    bare = on_the_canvas(page)
+    x, y = cell(page, 2.5, 2)  # on the border of two cells
+    box = page.locator("#canvas").bounding_box()
+    place = round(y - box["y"]) - 1, round(x - box["x"]) - 1
+    assert page.locator("#mask-choice").is_visible()
+    page.keyboard.press("g")
+    lined = on_the_canvas(page)
+    assert np.abs(lined - bare).max(2)[place[0] - 2 : place[0] + 3, place[1]].max() > 20
+    page.keyboard.press("g")
+    assert np.array_equal(on_the_canvas(page), bare)
+    with page.expect_response("**/outline?*"):
+        page.keyboard.press("m")
+    page.wait_for_timeout(200)
+    rows, columns = np.nonzero((on_the_canvas(page) == [255, 110, 240]).all(2))
+    (left, top), (right, bottom) = cell(page, 1.5, 0.5), cell(page, 3.5, 3.5)
+    ends = [edge - box[axis] - 1 for edge, axis in ((left, "x"), (right, "x"), (top, "y"), (bottom, "y"))]
+    assert [columns.min(), columns.max(), rows.min(), rows.max()] == pytest.approx(ends, abs=1.5)
+    open_image(page, "002.png")
+    shows(page, "#mask-choice", "^ *Mask \\(M\\): none$")
+    editor.kill()
+
+
+def test_brightness_and_contrast_are_for_the_eyes_alone(editor, visit):
+    page = visit(editor, "031.png")
+    assert page.locator("#mask-choice").is_hidden()  # the data set has none
+    page.locator("#hide").check()
+    bare = on_the_canvas(page)
+    answer = page.locator("#answer").text_content()
+    page.locator("#picture summary").click()
+    shows(page, "#picture", "the network and the edits get the picture as it is")
+    page.locator("#brightness").fill("2")
+    brighter = on_the_canvas(page)
+    inside = (slice(120, 330), slice(250, 480))  # of the canvas: picture alone
+    assert np.abs(brighter - np.minimum(255, 2 * bare))[inside].max() <= 2
+    page.locator("#contrast").fill("0.5")
+    assert on_the_canvas(page)[inside].std() < 0.7 * brighter[inside].std()
+    page.keyboard.press("0")
+    paint(page, (5, 5))
+    is_saved(page, 1)
+    page.keyboard.press("Control+z")
+    shows(page, "#answer", f"^{re.escape(answer)}$")
+    page.reload()
+    shows(page, "#picture summary", "changed")  # the tab keeps it
+    assert page.locator("#brightness").input_value() == "2"
+    page.locator("#picture summary").click()
+    page.locator("#plain").click()
+    page.locator("#adjusted").wait_for(state="hidden")
+    page.locator("#hide").check()
+    assert np.array_equal(on_the_canvas(page)[inside], bare[inside])
 
 
 def test_what_the_edit_changed_is_a_sentence(editor, visit):

@@ -356,7 +356,7 @@ def test_a_fixed_scale_is_the_same_for_all_maps(evaluate):
         const colours = await import(a.module);
         const maps = [[0.2, 0.4], [0.1, 5]].map((values) => [false, true].map((isSigned) => {
           const scale = m.scaleOf(values, isSigned);
-          return [m.scaleInForce({ scale }), m.scaleInForce({ scale, isFixed: true })]; }));
+          return [m.scaleInForce({ scale }), m.scaleInForce({ scale, display: { fixed: true } })]; }));
         const [, half] = maps[0][1];
         return [maps, colours.colour(-9, half), colours.colour(half.high / 2, half)];
     """

@@ -33,6 +33,7 @@ def routes() -> list[Route]:
         Route(f"{image}/edit", edit),
         Route(f"{image}/picture", picture),
         Route(f"{image}/thumbnail", thumbnail),
+        Route(f"{image}/outline", outline),
         Route(f"{image}/attention", attention),
         Route(f"{image}/decision", decision),
         Route(f"{image}/first_step", first_step),
@@ -97,6 +98,11 @@ def picture(request: Request) -> Response:
 def thumbnail(request: Request) -> Response:
     s, k = _image(request)
     return Response(s.images.thumbnail(k), media_type="image/jpeg")
+
+
+def outline(request: Request) -> Response:
+    s, k = _image(request)
+    return Response(s.images.outline(k).astype("<f4").tobytes(), media_type=BINARY)
 
 
 def attention(request: Request) -> Response:

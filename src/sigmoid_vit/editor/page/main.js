@@ -36,7 +36,7 @@ async function start(session) {
   queue.start(session, choose);
   shareToken(); // now, as the drafts of the tabs that it starts anew are theirs
   listenToControls(view);
-  startDisplay();
+  startDisplay(session);
   startFirstStep(session);
   listenToPointer(view, listenToKeys(view));
   saving.resume();

@@ -15,8 +15,8 @@ export function scaleOf(values, isSigned) {
 }
 
 /** The scale in force: the map's own, or where it is fixed, the same for all images. */
-export const scaleInForce = ({ scale = UNIT, isFixed }) =>
-  isFixed ? (scale.isSigned ? HALVED : UNIT) : scale;
+export const scaleInForce = ({ scale = UNIT, display }) =>
+  display?.fixed ? (scale.isSigned ? HALVED : UNIT) : scale;
 
 /** The scale of edited values: that of the map they stand in, or 0..1 where that is in nats. */
 export const scaleOfEdits = (scale) => (scale.isSigned ? UNIT : scale);

@@ -72,10 +72,10 @@ function mapShown({ info, session, asked, isExact }) {
 }
 
 function showFacts() {
-  const { info, session, query, grid, note, isFixed } = state;
+  const { info, session, query, grid, note, display } = state;
   const scale = scaleInForce(state);
   const [low, high] = [scale.low, scale.high].map((value) => value.toFixed(2));
-  const signed = isFixed ? "nats_fixed" : "nats";
+  const signed = display.fixed ? "nats_fixed" : "nats";
   const edit = waiting(info.id) ? null : info.edit;
   const isSkipped = edit && info.status === "skipped"; // its note is the reason
   const texts = {
@@ -85,7 +85,7 @@ function showFacts() {
     "review-text": t("propagated", { confidence: edit?.confidence?.toFixed(2) ?? "–" }),
     query: query === "cls" ? t("query_cls") : t("query_patch", grid.place(Number(query))),
     "map-shown": mapShown(state),
-    "scale-low": scale.isSigned && isFixed ? `≤ ${low}` : low,
+    "scale-low": scale.isSigned && display.fixed ? `≤ ${low}` : low,
     "scale-high": scale.isSigned ? t(signed, { value: high }) : high,
   };
   for (const [id, text] of Object.entries(texts)) $(id).textContent = $(id).title = text;

@@ -17,7 +17,8 @@ const values = {
   shown: null, // the map that is drawn: that one, rollout or the decision map
   asked: null, // which one it is: {view, layer, head, explained, against}, as the pickers say it
   scale: null, // the range of its values: {low, high, isSigned}
-  isFixed: false, // whether it is coloured by a scale that is the same for all images instead
+  display: {}, // {fixed, lines, mask, brightness, contrast}, see display.js
+  outline: null, // of the image's mask: x, y, x, y of each line, as shares of its sides; null if not fetched
   isExact: true, // false for a decision map that is estimated
   top: null, // the prediction: [{class, p, before}], most probable first, and the first class before the edit
   brush: { tool: "set", target: 0, size: 1, softness: 0 }, // see Stroke; also "view", "inside", "outside"
