@@ -19,7 +19,7 @@ from torchvision.transforms.v2 import functional as F
 from sigmoid_vit.annotations.cells import MARKED, cell_means
 from sigmoid_vit.annotations.outline import outline
 from sigmoid_vit.data import BadImage, BatchTransform, Part, read_image
-from sigmoid_vit.data.images import decode, upright_size
+from sigmoid_vit.data.images import upright_size
 from sigmoid_vit.data.parts import stored_size
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.files import write_atomically
@@ -53,7 +53,7 @@ class PartImages:
             return self.part.images[i]
         size = self.stored_size
         with self._decoding:
-            return decode(self.part.paths[i], size, self.transform.interpolation)
+            return self.part.decode(i, size, self.transform.interpolation)
 
     @cached_property
     def stored_size(self) -> tuple[int, int]:
@@ -126,7 +126,7 @@ class PartImages:
         """Image i with at least these pixels on its longer side, if it has so many."""
         if self.part.paths is None:
             return F.to_pil_image(self.part.images[i])
-        return read_image(self.part.paths[i], longer_side)
+        return read_image(self.part.paths[i], longer_side, self.part.value_range)
 
     @contextmanager
     def _readable(self, i: int) -> Iterator[None]:
