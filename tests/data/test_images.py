@@ -94,7 +94,8 @@ def test_other_bad_files_say_why(tmp_path, monkeypatch):
     (tmp_path / "empty.jpg").write_bytes(b"")
     (tmp_path / "page.jpg").write_text("<html></html>")
     (tmp_path / "notes.txt").write_text("a note")
-    Image.fromarray(np.ones((4, 4), np.float32)).save(tmp_path / "float.tif")
+    Image.fromarray(np.full((4, 4), -1, np.float32)).save(tmp_path / "below.tif")
+    Image.fromarray(np.full((4, 4), np.nan, np.float32)).save(tmp_path / "nan.tif")
     Image.fromarray(np.full((4, 4), 70000, np.int32)).save(tmp_path / "wide.tif")
     Image.fromarray(COLOUR).save(tmp_path / "big.png")
     monkeypatch.setattr(images, "MAX_PIXELS", 255)
@@ -102,7 +103,8 @@ def test_other_bad_files_say_why(tmp_path, monkeypatch):
         "empty.jpg": r"empty \(0 bytes\)",
         "page.jpg": "not a readable image",
         "notes.txt": "not an image file",
-        "float.tif": "floating-point",
+        "below.tif": "pixels below 0",
+        "nan.tif": "pixels below 0, or undefined",
         "wide.tif": "32-bit",
         "big.png": r"oversized \(32 x 8, limit 255 pixels\)",
         "absent.png": "cannot be read",

@@ -251,12 +251,16 @@ def test_attention_maps(page):
 def test_decision_maps(page):
     s = page.session
     image = s.predictor.transform(s.images.pixels(3)[None], torch.zeros(1))
-    true = int(s.part.labels[3])
+    true, predicted = int(s.part.labels[3]), int(s.predictor.unedited(3).argmax())
     for params, classes in (
         ({}, (None, None)),
         (dict(explained="predicted"), (None, None)),
         (dict(explained="true"), (true, None)),
-        (dict(explained="against_true"), (None, true)),
+        (dict(against="true"), (None, true)),
+        (dict(explained=7), (7, None)),
+        (dict(explained=7, against=2), (7, 2)),
+        (dict(explained=7, against="predicted"), (7, predicted)),
+        (dict(against=9), (None, 9)),
     ):
         got = np.frombuffer(page.get("images/3/decision", **params).content, "<f4")
         expected = decision_map(s.predictor.model, image, *classes).flatten().numpy()
@@ -285,6 +289,19 @@ def test_a_grid_without_edited_cells_predicts_as_the_network_does(page):
     unedited = page.get("images/2").json()
     response = page.post("images/2/predict", page.body(0.5, [])).json()
     assert response == {"top": unedited["top"]}
+
+
+def test_the_outline_of_a_mask(page, tmp_path):
+    """Its lines hold the ink of the digit: a line of pixels crosses them at each border."""
+    lines = np.frombuffer(page.get("images/7/outline").content, "<f4").reshape(-1, 4)
+    ink = page.session.part.mask(7) >= 0.5
+    x0, y0, x1, y1 = lines.T * 24
+    for row in range(24):
+        crossed = np.sort(x0[(x0 == x1) & (y0 < row + 0.5) & (row + 0.5 < y1)])
+        borders = np.flatnonzero(np.diff(np.pad(ink[row], 1).astype(int)))
+        assert crossed == pytest.approx(borders)
+    page.session.images.mask = None
+    assert page.get("images/7/outline").content == b""
 
 
 def test_the_export_is_what_other_stores_take(page, tmp_path):

@@ -350,6 +350,26 @@ def test_the_colours_are_viridis(evaluate):
     ]
 
 
+def test_a_fixed_scale_is_the_same_for_all_maps(evaluate):
+    """Of a decision map, it ends where the probability is halved; beyond, the colour is full."""
+    script = """
+        const colours = await import(a.module);
+        const maps = [[0.2, 0.4], [0.1, 5]].map((values) => [false, true].map((isSigned) => {
+          const scale = m.scaleOf(values, isSigned);
+          return [m.scaleInForce({ scale }), m.scaleInForce({ scale, display: { fixed: true } })]; }));
+        const [, half] = maps[0][1];
+        return [maps, colours.colour(-9, half), colours.colour(half.high / 2, half)];
+    """
+    maps, full, faint = evaluate("numbers/scale", script, {"module": "./screen/view.js"})
+    (plain, signed), (other_plain, other_signed) = maps
+    assert plain[0] == {"low": 0.2, "high": 0.4, "isSigned": False}
+    assert signed[0] == {"low": -0.4, "high": 0.4, "isSigned": True}
+    assert plain[1] == other_plain[1] == {"low": 0, "high": 1, "isSigned": False}
+    assert signed[1] == other_signed[1]
+    assert np.exp(-signed[1]["high"]) == pytest.approx(0.5)
+    assert (full[3], faint[3]) == (255, 128)
+
+
 def test_every_text_is_there_in_both_languages():
     used = set(re.findall(r'data-(?:text|label|hint)="(\w+)"', HTML))
     used |= {name for script in SCRIPTS.values() for name in re.findall(r'\bt\("(\w+)"', script)}
@@ -376,6 +396,11 @@ def test_the_page_keeps_to_its_own_rules():
         assert not re.search(r"https?://|@import|innerHTML|outerHTML|insertAdjacentHTML|\beval\(", text)
     assert not re.search(r"\sstyle=|\son\w+=|<script(?![^>]*\ssrc=)|<style", HTML)
     assert not re.findall(r'(?:src|href)="/', HTML)
+
+
+def test_a_key_presses_one_button():
+    keys = [key for named in re.findall(r'data-keys="([^"]+)"', HTML) for key in named.split()]
+    assert sorted(keys) == sorted(set(keys))
 
 
 def test_a_room_of_the_page_uses_only_rooms_below_it():

@@ -248,7 +248,7 @@ def test_view_mode_shows_other_maps(editor, visit):
     shows(page, "#readout", r"^row 0, column 0: erasing it takes \d\.\d\d nats$")
     shows(page, "#scale-high", r"^\d\.\d\d nats$")
     seen, high = page.evaluate(canvas), page.locator("#scale-high").text_content()
-    page.select_option("[name=explained]", "against_true")
+    page.select_option("#against", "true")
     page.locator("#scale-high", has_not_text=high).wait_for()
     page.select_option("#map", "sigmoid")
     settles(seen)

@@ -117,6 +117,15 @@ def test_the_decision_map_is_the_models_own_exact_or_estimated(monkeypatch):
     predictor.close()
 
 
+def test_a_map_that_was_shown_is_not_computed_again(predictor, monkeypatch):
+    asked = [(0, 1, None, True), (0, 2, None, True), (0, 1, 2, True), (1, 1, None, True), (0, 1, None, False)]
+    first = [predictor.decision(*each) for each in asked]
+    monkeypatch.setattr(predictor_module, "KEPT_MAPS", len(asked))
+    monkeypatch.setattr(predictor, "_compute", None)
+    assert all(torch.equal(predictor.decision(*each), map_) for each, map_ in zip(asked, first, strict=True))
+    assert len({tuple(map_.flatten().tolist()) for map_ in first[:4]}) == 4
+
+
 def test_a_map_that_nobody_waits_for_is_given_up(predictor, monkeypatch):
     erased, effect = [], predictor._effect
     monkeypatch.setattr(predictor, "_effect", lambda *args: erased.append(1) or effect(*args))

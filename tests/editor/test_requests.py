@@ -142,7 +142,7 @@ READING = {
     "items": f"images=-1 images=130 images=NaN images=1e2 images=1, images=1,130 images={BIG} "
     f"images={','.join(['0'] * 1001)}",
     "images/0/attention": "layer=3 layer=-1 layer=NaN head=2 head=x query=36 query=-1 query=nan view=x",
-    "images/0/decision": "explained=x explained=0 exact=x exact=1",
+    "images/0/decision": "explained=x explained=none explained=10 against=-1 against=x exact=x exact=1",
     "images/0/edit": f"revision=x revision=-1 revision={BIG}",
     "images/0/region": f"x=0 y=0 x=0&y=10000 x=-1&y=0 x=NaN&y=1 x=0.5&y=0 x={BIG}&y=0",
 }

@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import shutil
 import time
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from sigmoid_vit.editor.app import create_app
 from sigmoid_vit.editor.security import Policy, allowed_hosts
 from sigmoid_vit.editor.session import Session
 from sigmoid_vit.edits.store import StoredEdit
-from sigmoid_vit.model.checkpoints import save_checkpoint
+from sigmoid_vit.files import sealed, write_json
+from sigmoid_vit.model.checkpoints import load_checkpoint, save_checkpoint
 from sigmoid_vit.runs.command_line import SettingsParser
 from sigmoid_vit.runs.folder import Run
 from sigmoid_vit.runs.kept_images import KeptImages
@@ -46,6 +48,22 @@ def make_run(folder, *args):
     run = Run.open(settings)
     run.create(settings, KeptImages.of(data.train, data.val, data.all_ids), classes=list(data.classes))
     save_checkpoint(run.best, {"model": model.state_dict()})
+    return run
+
+
+def make_step_2_run(folder, first):
+    """A run that says it started from a copy of `first` beside it; its network predicts the opposite."""
+    started_from, folder = Path(folder) / "first", Path(folder) / "second"
+    for copy in (started_from, folder):
+        shutil.copytree(first.folder, copy, ignore=shutil.ignore_patterns("editor_cache"))
+    run = Run(folder)
+    facts = run.facts()
+    facts["settings"] |= {"first_step": str(started_from), "control": "no_edits"}
+    write_json(run.config, sealed(facts))
+    weights = load_checkpoint(run.best)["model"]
+    for name in ("head.weight", "head.bias"):
+        weights[name] = -weights[name]
+    save_checkpoint(run.best, {"model": weights})
     return run
 
 

@@ -11,7 +11,7 @@ from helpers.notebook import numbers
 from sigmoid_vit import UserError
 from sigmoid_vit.figures import attention_maps
 from sigmoid_vit.files import sealed, write_json
-from sigmoid_vit.notebook.report import first_step, flat, new_folder, newest_run, open_report
+from sigmoid_vit.notebook.report import flat, new_folder, newest_run, open_report
 from sigmoid_vit.runs.folder import Run
 
 
@@ -101,8 +101,8 @@ def test_the_run_trained_last_is_found(place, tmp_path):
 
 def test_the_run_that_step_2_started_from_is_found(place):
     first, second = (Run(place / "result" / name) for name in ("first", "second"))
-    assert first_step(second).folder == first.folder
-    assert first_step(first) is None
+    assert second.first_step().folder == first.folder
+    assert first.first_step() is None
 
 
 def test_every_report_has_a_folder_of_its_own(tmp_path):

@@ -261,18 +261,19 @@ class OddImages(Row):
 def odd_image(stem: Path, kind: str, truth: np.ndarray, random) -> tuple[Path, np.ndarray | None]:
     """Write an image file of a kind; its path, and the pixels [h, w, 3] it shows (None: it is unusable)."""
     picture, png = Image.fromarray(truth), stem.with_suffix(".png")
-    if kind in ("cut", "empty", "text", "bomb", "floats"):
-        path = png.with_suffix(".tif") if kind == "floats" else png
-        if kind == "floats":
-            Image.fromarray(truth[..., 0].astype(np.float32) / 255).save(path)
-        elif kind == "bomb":
-            Image.new("1", (12_000, 12_000)).save(path)
+    if kind in ("cut", "empty", "text", "bomb"):
+        if kind == "bomb":
+            Image.new("1", (12_000, 12_000)).save(png)
         else:
-            picture.save(path)
-            whole = path.read_bytes()
+            picture.save(png)
+            whole = png.read_bytes()
             half = whole[: int(len(whole) * random.uniform(0.2, 0.8))]
-            path.write_bytes({"cut": half, "empty": b"", "text": b"<html></html>"}[kind])
-        return path, None
+            png.write_bytes({"cut": half, "empty": b"", "text": b"<html></html>"}[kind])
+        return png, None
+    if kind == "floats":
+        path = stem.with_suffix(".tif")
+        Image.fromarray(truth[..., 0].astype(np.float32) / 255).save(path)
+        return path, np.repeat(truth[..., :1], 3, -1)
     if kind == "cmyk":
         path = stem.with_suffix(".jpg")
         flat = Image.new("RGB", (16, 16), tuple(int(v) for v in truth[8, 8]))

@@ -22,6 +22,7 @@ from sigmoid_vit.data.groups import group_numbers
 from sigmoid_vit.data.images import BadImage, read_image
 from sigmoid_vit.data.look_alikes import look_alikes
 from sigmoid_vit.data.parts import Part, Prepared, epoch_batches
+from sigmoid_vit.data.value_range import ValueRange
 from sigmoid_vit.errors import UserError
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "DataModule",
     "Part",
     "Prepared",
+    "ValueRange",
     "epoch_batches",
     "group_numbers",
     "ink_grid",
@@ -57,12 +59,14 @@ def load_data(
     skip_bad_images: bool = False,
     group_by: str = "",
     kept: Mapping[str, Sequence[str]] | None = None,
+    value_range: ValueRange | None = None,
     **options,
 ) -> DataModule:
     """List a data set's images and cut its validation part; no image file is opened yet.
 
     `path` is the folder of the data set, `group_by` says which of its images belong together, `kept` which
-    ids a run has in train and val. `options` are those of the data set's class (digits_decoy: decoys).
+    ids a run has in train and val, `value_range` what it knows of deep images. `options` are those of the
+    data set's class (digits_decoy: decoys).
     Raises `UserError` for an unknown name, and for files that are missing or not what they should be.
     """
     if name not in DATASETS:
@@ -72,7 +76,7 @@ def load_data(
         if not isinstance(value, kind.options.get(option, ())):
             there = ", ".join(f"{key}=({what.__name__})" for key, what in kind.options.items()) or "none"
             raise UserError(f"{name} has no option {option}={value!r}; its options: {there}")
-    return kind(path, val_fraction, seed, skip_bad_images, group_by, kept, **options)
+    return kind(path, val_fraction, seed, skip_bad_images, group_by, kept, value_range, **options)
 
 
 def known_ids(data: DataModule, part: Part | None = None) -> list[str]:

@@ -8,8 +8,9 @@ from typing import ClassVar
 import numpy as np
 
 from sigmoid_vit.data.groups import group_names, group_numbers
-from sigmoid_vit.data.images import BadImage, listed
+from sigmoid_vit.data.images import BadImage, listed, range_of
 from sigmoid_vit.data.parts import Part
+from sigmoid_vit.data.value_range import ValueRange
 from sigmoid_vit.errors import UserError
 
 
@@ -20,7 +21,8 @@ class DataModule:
     where it has one, otherwise `val_fraction` of train, stratified and seeded, or None when that is 0. Images
     that belong together by `group_by` (see `group_numbers`) are never cut apart. With `kept`, the ids
     that a run has in train and val, nothing is cut anew. `all_ids` are those of all images that could be in
-    train or val.
+    train or val. `value_range` is that of all deep images: a run's, or that of the images of train, with
+    those that become val.
 
     A subclass says where its files are (`find`) and lists the images of a part (`read`).
     """
@@ -40,11 +42,13 @@ class DataModule:
         skip_bad_images: bool = False,
         group_by: str = "",
         kept: Mapping[str, Sequence[str]] | None = None,
+        value_range: ValueRange | None = None,
     ):
         if not 0 <= val_fraction < 1:
             raise UserError(f"--val_fraction is {val_fraction}; it is a share of train, from 0 to below 1")
         self.skip_bad_images = skip_bad_images
         self.skipped: list[BadImage] = []  # filled by Part.prepare
+        self.value_range = value_range
         self.root = self.find(self._path(path))
         self.train, self.val = self._part("train"), None
         self.classes = self.train.classes
@@ -121,6 +125,9 @@ class DataModule:
 
     def _part(self, name: str) -> Part:
         part = self.read(name)
+        if self.value_range is None:  # of train, which is read first
+            self.value_range = range_of(part.paths)
+        part.value_range = self.value_range
         part.name, part.skip_bad_images, part.skipped = name, self.skip_bad_images, self.skipped
         if self.order:
             self._number(part)

@@ -79,7 +79,7 @@ def _write(out: Path, name: str, part: Part, shade: Shade, K: int, cells: int, s
 
     def write(i: int) -> None:
         place = Path(*Path(part.ids[i]).parts[1:]).with_suffix(".png")
-        image, shown = read_image(part.paths[i]), shade(i, part.labels[i])
+        image, shown = read_image(part.paths[i], values=part.value_range), shade(i, part.labels[i])
         if shown is not None:
             pixels, mask = stamped(np.asarray(image), greys[shown], corner[i], cells)
             image = Image.fromarray(pixels)

@@ -2,9 +2,11 @@
 
 import math
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 from tqdm import tqdm
 
+from sigmoid_vit.data.value_range import FLOAT, INTEGER, ValueRange, white
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.files import as_text
 
@@ -52,12 +55,13 @@ def open_image(path: Path) -> Iterator[Image.Image]:
         raise BadImage(path, f"cannot be read ({error})") from error
 
 
-def read_image(path: Path, longer_side: int | None = None) -> Image.Image:
+def read_image(path: Path, longer_side: int | None = None, values: ValueRange | None = None) -> Image.Image:
     """Decode an image file to 8-bit RGB, turned upright by its EXIF orientation.
 
-    16-bit greyscale is scaled to 8 bits, not clipped; transparency is dropped. Raises `BadImage`.
+    Deep grey images (16 bits, floating-point) are scaled; transparency is dropped. Raises `BadImage`.
 
     Args:
+        values: the range of deep images of the data set; None: that of this image alone (see `white`).
         longer_side: in pixels, if so many will do: a JPEG is then decoded at 1/2, 1/4 or 1/8 of its size
             where that leaves as many, in as much less memory.
     """
@@ -65,20 +69,71 @@ def read_image(path: Path, longer_side: int | None = None) -> Image.Image:
         if longer_side:
             share = min(1, longer_side / max(image.size))
             image.draft(None, [math.ceil(side * share) for side in image.size])
+        _say_what_is_cut(image)
         ImageOps.exif_transpose(image, in_place=True)  # loads it
-        if image.mode.startswith("I"):  # I;16 and its byte orders, or I where PIL widens 16 bits to 32
-            image = Image.fromarray(_to_8_bits(path, np.asarray(image)))
-        elif image.mode == "F":
-            raise BadImage(path, "has floating-point pixels, save it with 8 or 16 bits")
+        if kind := _deep(image):
+            image = Image.fromarray(_to_8_bits(path, _pixels(path, image), kind, values))
         elif "transparency" in image.info:
             image = image.convert("RGBA")
         return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _to_8_bits(path: Path, pixels: np.ndarray) -> np.ndarray:
-    if pixels.min() < 0 or pixels.max() > 65535:
+def range_of(paths: Sequence[Path] | None) -> ValueRange:
+    """The range of a data set's deep images, found in these training images when it is first needed."""
+    return ValueRange(partial(_largest_values, paths or ()))
+
+
+def _largest_values(paths: Sequence[Path]) -> dict[str, float]:
+    """The largest pixel of deep images, by kind; bad files do not count."""
+
+    def look(i: int) -> tuple[str, float] | None:
+        with open_image(paths[i]) as image:
+            kind = _deep(image)
+            return (kind, float(_pixels(paths[i], image).max())) if kind else None
+
+    largest: dict[str, float] = {}
+    for found in for_each_file(look, len(paths), os.cpu_count() or 1, "values of deep images"):
+        if found and not isinstance(found, BadImage):
+            kind, value = found
+            largest[kind] = max(value, largest.get(kind, 0))
+    return largest
+
+
+def _deep(image: Image.Image) -> str | None:
+    """The kind of an image's pixels where 8 bits do not hold them: see `value_range`."""
+    if image.mode.startswith("I"):  # I;16 and its byte orders, or I where PIL widens 16 bits to 32
+        return INTEGER
+    return FLOAT if image.mode == "F" else None
+
+
+def _pixels(path: Path, image: Image.Image) -> np.ndarray:
+    """The values [h, w] of a deep image, checked."""
+    pixels = np.asarray(image)
+    if not (pixels.min() >= 0 and np.isfinite(pixels.max())):  # false for NaN as well
+        raise BadImage(path, "has pixels below 0, or undefined ones; black must be 0")
+    if image.mode != "F" and pixels.max() > 65535:
         raise BadImage(path, "has 32-bit pixels, save it with 8 or 16 bits")
-    return np.round(pixels / 257).astype(np.uint8)  # 65535 / 257 = 255
+    return pixels
+
+
+def _to_8_bits(path: Path, pixels: np.ndarray, kind: str, values: ValueRange | None) -> np.ndarray:
+    top = values.white(kind) if values else white(kind, pixels.max())
+    if top is None:
+        raise BadImage(path, "has floating-point pixels, which the training images did not have")
+    if pixels.max() > top:
+        _warn_once(f"images with values above {top:g}, the first {as_text(path)}, are white there")
+    return np.minimum(255, np.round(pixels / (top / 255))).astype(np.uint8)
+
+
+def _say_what_is_cut(image: Image.Image) -> None:
+    """Of colours of 16 bits, PIL reads the upper 8."""
+    if not _deep(image) and any(";16" in str(tile.args) for tile in image.tile):
+        _warn_once("16-bit colours keep their upper 8 bits; 12-bit data in them would be nearly black")
+
+
+@cache
+def _warn_once(sentence: str) -> None:
+    print(f"warning: {sentence}", file=sys.stderr)
 
 
 def upright_size(path: Path) -> tuple[int, int]:
@@ -88,9 +143,12 @@ def upright_size(path: Path) -> tuple[int, int]:
         return image.size if turned else image.size[::-1]
 
 
-def decode(path: Path, size: tuple[int, int], interpolation: str) -> torch.Tensor:
-    """The whole image file resized to `size` (H, W), antialiased: uint8 [3, H, W]."""
-    return F.pil_to_tensor(F.resize(read_image(path), list(size), InterpolationMode(interpolation)))
+def decode(
+    path: Path, size: tuple[int, int], interpolation: str, values: ValueRange | None = None
+) -> torch.Tensor:
+    """The whole image file resized to `size` (H, W), antialiased: uint8 [3, H, W]; see `read_image`."""
+    image = read_image(path, values=values)
+    return F.pil_to_tensor(F.resize(image, list(size), InterpolationMode(interpolation)))
 
 
 def for_each_file(work: Callable[[int], object], n: int, workers: int, title: str) -> list:

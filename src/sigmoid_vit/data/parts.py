@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from sigmoid_vit.data.images import BadImage, decode, for_each_file, listed, upright_size
+from sigmoid_vit.data.value_range import ValueRange
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.files import sha256
 
@@ -35,6 +36,7 @@ class Part:
     masks: list[Callable] | None = None  # each returns the object mask of its image, or None
     boxes: list[Callable] | None = None  # each returns the bounding box of its image, or None
     name: str = "train"
+    value_range: ValueRange | None = None  # of its deep images; None: that of each by itself
     skip_bad_images: bool = False
     skipped: list[BadImage] = field(default_factory=list)  # shared with the data module
 
@@ -63,6 +65,10 @@ class Part:
             return sha256(self.paths[i])
         return hashlib.sha256(self.images[i].cpu().contiguous().numpy()).hexdigest()
 
+    def decode(self, i: int, size: tuple[int, int], interpolation: str) -> torch.Tensor:
+        """The whole file of image `i` resized to `size` (H, W), antialiased: uint8 [3, H, W]."""
+        return decode(self.paths[i], size, interpolation, self.value_range)
+
     def prepare(
         self,
         img_size: tuple[int, int],
@@ -88,7 +94,7 @@ class Part:
         images = torch.empty(len(self), 3, *size, dtype=torch.uint8) if in_memory else None
 
         def check(i: int) -> None:
-            pixels = decode(self.paths[i], size, interpolation)
+            pixels = self.decode(i, size, interpolation)
             if in_memory:
                 images[i] = pixels
 
@@ -153,7 +159,7 @@ class Prepared:
         """Image uint8 [3, h, w], label and position, as DataLoader's workers ask for them."""
         if self.images is not None:
             return self.images[i], self.part.labels[i], i
-        return decode(self.part.paths[i], self.size, self.interpolation), self.part.labels[i], i
+        return self.part.decode(i, self.size, self.interpolation), self.part.labels[i], i
 
     def pixels(self, chosen: Sequence[int]) -> torch.Tensor:
         """The images at these positions, uint8 [B, 3, h, w]."""

@@ -33,9 +33,11 @@ def routes() -> list[Route]:
         Route(f"{image}/edit", edit),
         Route(f"{image}/picture", picture),
         Route(f"{image}/thumbnail", thumbnail),
+        Route(f"{image}/outline", outline),
         Route(f"{image}/attention", attention),
         Route(f"{image}/decision", decision),
         Route(f"{image}/region", region),
+        Route(f"{image}/first_step", first_step),
         Route(f"{image}/history", history),
     ]
 
@@ -99,6 +101,11 @@ def thumbnail(request: Request) -> Response:
     return Response(s.images.thumbnail(k), media_type="image/jpeg")
 
 
+def outline(request: Request) -> Response:
+    s, k = _image(request)
+    return Response(s.images.outline(k).astype("<f4").tobytes(), media_type=BINARY)
+
+
 def attention(request: Request) -> Response:
     s, k = _image(request)
     gh, gw = s.predictor.grid
@@ -115,13 +122,22 @@ def attention(request: Request) -> Response:
 
 
 def decision(request: Request) -> Response:
-    """The decision map of the predicted or the true class, or of the predicted one against the true one."""
+    """The decision map of a class, or of it against another one.
+
+    "predicted" is the class that the run's own network predicts without an edit, also where the map is that
+    of the network before Step 2: both maps answer one question.
+    """
     s, k = _image(request)
-    explained = p.choice(request, "explained", ("predicted", "true", "against_true"))
+    network = p.choice(request, "network", ("own", "first_step"))
+    predictor = s.predictor if network == "own" else s.first_step.predictor()
+    if predictor.grid != s.predictor.grid:
+        raise Refused(400, "the network before Step 2 has another grid")
+    asked = {"explained": ("predicted", "true"), "against": ("none", "predicted", "true")}
+    words = {"predicted": int(s.predictor.unedited(k).argmax()), "true": int(s.part.labels[k]), "none": None}
+    given = [p.class_or_word(request, name, valid, len(s.classes)) for name, valid in asked.items()]
+    target, against = (words.get(each, each) for each in given)
     exact = p.choice(request, "exact", ("yes", "no")) == "yes"
-    true = int(s.part.labels[k])
-    target, against = (true if explained == "true" else None), (true if explained == "against_true" else None)
-    values = s.predictor.decision(k, target, against, exact, lambda: not _has_left(request))
+    values = predictor.decision(k, target, against, exact, lambda: not _has_left(request))
     return Response(values.numpy().astype("<f4").tobytes(), media_type=BINARY)
 
 
@@ -129,6 +145,13 @@ def region(request: Request) -> Response:
     """How far each cell lies from a point, where 1 is the end of the region that is suggested."""
     s, k = _image(request)
     return Response(s.regions.distances(k, p.point(request)).astype("<f4").tobytes(), media_type=BINARY)
+
+
+def first_step(request: Request) -> Response:
+    """The prediction without an edit, and "before" it that of the network before Step 2."""
+    s, k = _image(request)
+    before = s.first_step.predictor().unedited(k)
+    return AsciiJson(top_classes(s.predictor.unedited(k), before, s.part.labels[k]))
 
 
 def history(request: Request) -> Response:

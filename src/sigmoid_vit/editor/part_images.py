@@ -17,8 +17,9 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from sigmoid_vit.annotations.cells import MARKED, cell_means
+from sigmoid_vit.annotations.outline import outline
 from sigmoid_vit.data import BadImage, BatchTransform, Part, read_image
-from sigmoid_vit.data.images import decode, upright_size
+from sigmoid_vit.data.images import upright_size
 from sigmoid_vit.data.parts import stored_size
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.files import write_atomically
@@ -52,7 +53,7 @@ class PartImages:
             return self.part.images[i]
         size = self.stored_size
         with self._decoding:
-            return decode(self.part.paths[i], size, self.transform.interpolation)
+            return self.part.decode(i, size, self.transform.interpolation)
 
     @cached_property
     def stored_size(self) -> tuple[int, int]:
@@ -75,6 +76,11 @@ class PartImages:
         """Size and time of change of every file, as far as it is there; nothing where there are no files."""
         states = (path.stat() if path.exists() else None for path in self.part.paths or ())
         return "".join(f"{state and (state.st_size, state.st_mtime_ns)}" for state in states)
+
+    def outline(self, i: int) -> np.ndarray:
+        """The border of the mask of image i, see `outline`; no lines where it has none."""
+        pixels = self.mask(i) if self.mask else None
+        return np.zeros((0, 4), np.float32) if pixels is None else outline(pixels >= MARKED)
 
     def cover(self, i: int, grid: tuple[int, int]) -> np.ndarray | None:
         """Share of each cell that the mask of image i marks, float64 [gh, gw]; None if it marks nothing."""
@@ -120,7 +126,7 @@ class PartImages:
         """Image i with at least these pixels on its longer side, if it has so many."""
         if self.part.paths is None:
             return F.to_pil_image(self.part.images[i])
-        return read_image(self.part.paths[i], longer_side)
+        return read_image(self.part.paths[i], longer_side, self.part.value_range)
 
     @contextmanager
     def _readable(self, i: int) -> Iterator[None]:

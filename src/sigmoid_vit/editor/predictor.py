@@ -17,6 +17,7 @@ from sigmoid_vit.model.vit import Beside
 from sigmoid_vit.runs.network import Network
 
 KEPT = 4  # images whose tokens stay in memory: the present one and those a person goes back to
+KEPT_MAPS = 64  # decision maps, of any images and classes
 CLS = "cls"
 CELLS_AT_A_TIME = 8  # erased before others may use the network
 
@@ -44,6 +45,7 @@ class Predictor:
         self.device, self.grid = network.device, network.grid
         self.erases_every_cell = network.erases_every_cell
         self._passes: OrderedDict[int, UneditedPass] = OrderedDict()
+        self._decisions: OrderedDict[tuple, Tensor] = OrderedDict()
         self._worker = ThreadPoolExecutor(1, "network")
         self._last_request = -1e9
 
@@ -95,19 +97,14 @@ class Predictor:
             exact: erase every cell; people's requests may come in between.
             is_wanted: whether somebody still waits for it; raises `UserError` as soon as nobody does.
         """
-        if not exact:
-            found = self._compute(
-                lambda: decision_map(self.model, self._pass(i).image, target, against, False)
-            )
-            return found[0].cpu()
-        gh, gw = self.grid
-        effect = torch.zeros(1, gh, gw)
-        for cells in torch.arange(gh * gw).split(CELLS_AT_A_TIME):
-            if not is_wanted():
-                raise UserError(f"nobody waits for the map of image {i} any more")
-            chosen = torch.zeros(1, gh * gw, dtype=torch.bool).index_fill(1, cells, True).view(1, gh, gw)
-            effect += self._compute(lambda c=chosen: self._effect(i, c, target, against))
-        return effect[0]
+        asked = i, target, against
+        found = self._decisions.get((*asked, exact))
+        if found is None:
+            found = self._exact(*asked, is_wanted) if exact else self._estimate(*asked)
+            self._decisions[(*asked, exact)] = found
+            while len(self._decisions) > KEPT_MAPS:
+                self._decisions.popitem(last=False)
+        return found
 
     def predict_batch(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Of images uint8 [B, 3, h, w]: probabilities [B, K] and attention of the last layer [B, gh, gw].
@@ -173,6 +170,22 @@ class Predictor:
         heads = slice(None) if head is None else resolve_indices([head], self.num_heads, "head")
         logits = self._logits(i, layer, self._rows(query))
         return sigmoid_map(logits, self.grid)[0, heads].mean(0).cpu()
+
+    def _estimate(self, i: int, target: int | None, against: int | None) -> Tensor:
+        found = self._compute(lambda: decision_map(self.model, self._pass(i).image, target, against, False))
+        return found[0].cpu()
+
+    def _exact(
+        self, i: int, target: int | None, against: int | None, is_wanted: Callable[[], bool]
+    ) -> Tensor:
+        gh, gw = self.grid
+        effect = torch.zeros(1, gh, gw)
+        for cells in torch.arange(gh * gw).split(CELLS_AT_A_TIME):
+            if not is_wanted():
+                raise UserError(f"nobody waits for the map of image {i} any more")
+            chosen = torch.zeros(1, gh * gw, dtype=torch.bool).index_fill(1, cells, True).view(1, gh, gw)
+            effect += self._compute(lambda c=chosen: self._effect(i, c, target, against))
+        return effect[0]
 
     def _effect(self, i: int, cells: Tensor, target: int | None, against: int | None) -> Tensor:
         return effect_of_erasing(self.model, self._pass(i).image, cells, target, against).cpu()

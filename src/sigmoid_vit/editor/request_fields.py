@@ -77,6 +77,12 @@ def choice(request: Request, name: str, valid: tuple[str, ...]) -> str:
     return given
 
 
+def class_or_word(request: Request, name: str, words: tuple[str, ...], classes: int) -> int | str:
+    """A class by its number, 0 to classes - 1, or one of the words; the first where it is left out."""
+    given, what = request.query_params.get(name, words[0]), f"{name}, if not {' or '.join(words)},"
+    return given if given in words else number(given, what, 0, classes - 1)
+
+
 def text(request: Request, name: str) -> str:
     """A text of at most its length, without blanks around it; empty where it is left out."""
     return checked_text(request.query_params.get(name, ""), name)

@@ -15,6 +15,7 @@ from starlette.applications import Starlette
 
 from sigmoid_vit.annotations.sources import open_source, own_masks
 from sigmoid_vit.data import DataModule, Part
+from sigmoid_vit.editor.first_step import FirstStep
 from sigmoid_vit.editor.part_edits import PartEdits
 from sigmoid_vit.editor.part_images import Mask, PartImages
 from sigmoid_vit.editor.part_predictions import PartPredictions
@@ -96,6 +97,7 @@ class Session:
         self.images = PartImages(self.part, network.transform, cache, mask)
         self.predictor = Predictor(network, self.images.pixels)
         self.regions = PartRegions(self.images.pixels, self.predictor.grid)
+        self.first_step = FirstStep(run, self.part, cache / "first_step")
         weights, self.masks = sha256(run.best), mask is not None
         self.class_token = network.model.has_class_token
         facts = {
@@ -121,6 +123,7 @@ class Session:
             "grid": self.predictor.grid,
             "layers": self.predictor.num_layers,
             "heads": self.predictor.num_heads,
+            "first_step": self.first_step.name or None,
             "decision_at_once": self.predictor.erases_every_cell,
             "prefix_tokens": self.predictor.model.num_prefix_tokens,
             "class_token": self.class_token,
@@ -148,6 +151,7 @@ class Session:
         if self._background.ident is not None:
             self._background.join()
         self.predictor.close()
+        self.first_step.close()
         self.edits.store.close()
 
     def _work_id(self) -> str:

@@ -61,7 +61,7 @@ def open_report(
     run = (
         newest_run(run_dir) if any(run_dir.glob("*/config.json")) or run_dir == Path(result) else Run(run_dir)
     )
-    run_before = first_step(run) if compare_with is None else Run(compare_with) if compare_with else None
+    run_before = run.first_step() if compare_with is None else Run(compare_with) if compare_with else None
     data, part, network, former = open_networks(run, run_before, split, dataset_path=dataset_path)
     predictions = network.predict(network.prepare(part))
     before = former.predict(former.prepare(part)) if former else None
@@ -233,13 +233,6 @@ def newest_run(result: str | Path) -> Run:
             f"there is no trained run in {result}; train one (bash run_demo.sh), or name one in RESULT_DIR"
         )
     return max(runs, key=lambda run: max(p.stat().st_mtime for p in (run.best, run.last) if p.is_file()))
-
-
-def first_step(run: Run) -> Run | None:
-    """The run that Step 2 started from, beside it or where it was; None if it is not there."""
-    first = run.settings().first_step
-    places = [run.folder.parent / Path(first).name, Path(first)] if first else []
-    return next((Run(place) for place in places if (place / "best.pt").is_file()), None)
 
 
 def new_folder(result: str | Path) -> Path:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from sigmoid_vit.data import DataModule, load_data
+from sigmoid_vit.data import DataModule, ValueRange, load_data
 from sigmoid_vit.data.images import listed
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.files import claim, sealed, sha256, unsealed, write_atomically, write_json
@@ -69,6 +69,16 @@ class Run:
         """The settings the run was made with."""
         return settings_from_dict(self._read_config()["settings"])
 
+    def value_range(self) -> ValueRange:
+        """Which values of deep images are black and white to its network."""
+        return ValueRange(known=self.facts().get("value_range"))
+
+    def first_step(self) -> "Run | None":
+        """The run that Step 2 started from, beside it or where it was; None if it is not there."""
+        first = self.settings().first_step
+        places = [self.folder.parent / Path(first).name, Path(first)] if first else []
+        return next((Run(place) for place in places if (place / "best.pt").is_file()), None)
+
     def facts(self) -> dict:
         """The content of config.json: settings, versions, commit, and what became of data and edits."""
         return self._read_config()
@@ -101,7 +111,7 @@ class Run:
         """The same, and what became of the run's images; changes are told on stderr. See `Changes.since`."""
         s = settings or self.settings()
         kept = self._kept_images(dataset_path or s.dataset_path)
-        data = open_data(s, dataset_path, kept.parts if kept else None)
+        data = open_data(s, dataset_path, kept.parts if kept else None, self.value_range())
         if data.classes != self.classes and sorted(data.classes) == sorted(self.classes):
             data.number_as(self.classes)
         self.check_classes(data)
@@ -294,13 +304,17 @@ def run_folder(settings: Settings) -> Path:
 
 
 def open_data(
-    settings: Settings, dataset_path: str | None = None, kept: dict[str, list[str]] | None = None
+    settings: Settings,
+    dataset_path: str | None = None,
+    kept: dict[str, list[str]] | None = None,
+    value_range: ValueRange | None = None,
 ) -> DataModule:
-    """The data set the settings describe, with their cut of val, or with the images of `kept`.
+    """The data set the settings describe, with their cut of val, or with images and value range of a run.
 
     It is at `dataset_path` where it was moved.
     """
     s = settings
     path, fraction = dataset_path or s.dataset_path, s.val_fraction
     cut = dict(val_fraction=fraction, seed=s.cut_seed, group_by=s.group_by, kept=kept)
-    return load_data(s.dataset, path, skip_bad_images=s.skip_bad_images, **cut, **s.data_kwargs)
+    shown = dict(skip_bad_images=s.skip_bad_images, value_range=value_range)
+    return load_data(s.dataset, path, **cut, **shown, **s.data_kwargs)

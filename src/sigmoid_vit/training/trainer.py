@@ -58,6 +58,7 @@ class Trainer:
             self.start = f"{weights}: {load_into(self.network.model, weights)}"
         self.train = self.network.prepare(data.train)
         self.val = self.network.prepare(data.val) if data.val else None
+        self.value_range = data.value_range.as_dict()  # both parts are decoded now
         self.skipped, self.all_ids = data.skipped, self.train.part.ids
         if a.is_main_process:
             self.kept = KeptImages.of(self.train.part, self.val and self.val.part, data.all_ids)
@@ -213,6 +214,7 @@ class Trainer:
             **(self.edits.facts if self.edits else {}),
             "data_config": self.network.input_config,
             "stored_size": list(self.train.size),
+            "value_range": self.value_range,
         }
 
     def _asked_to_stop(self) -> int:

@@ -6,6 +6,8 @@ import { on } from "./base/events.js";
 import { startAnew } from "./base/leaving.js";
 import { openDrafts, storage } from "./base/storage.js";
 import { listenToControls } from "./screen/controls.js";
+import { startDisplay } from "./screen/display.js";
+import { startFirstStep } from "./screen/first_step.js";
 import { listenToKeys } from "./screen/keys.js";
 import "./screen/panels.js";
 import { listenToPointer } from "./screen/pointer.js";
@@ -35,6 +37,8 @@ async function start(session) {
   queue.start(session, choose);
   shareToken(); // now, as the drafts of the tabs that it starts anew are theirs
   listenToControls(view);
+  startDisplay(session);
+  startFirstStep(session);
   listenToPointer(view, listenToKeys(view));
   saving.resume();
   const last = storage("session").get("image");
@@ -42,7 +46,7 @@ async function start(session) {
   await queue.load("first");
 }
 
-function showSession({ run, split, author, command, layers, heads }) {
+function showSession({ run, split, author, command, layers, heads, classes }) {
   $("main").hidden = false;
   $("run").textContent = $("run").title = `${run} · ${split}`;
   Object.assign($("author"), { placeholder: author, value: storage("local").get("author") ?? author });
@@ -50,4 +54,5 @@ function showSession({ run, split, author, command, layers, heads }) {
   $("layer").append(...indices(layers).map((i) => new Option(i, i)));
   $("layer").value = layers - 1;
   $("head").append(...indices(heads).map((i) => new Option(i)));
+  for (const id of ["explained", "against"]) $(id).append(...classes.map((name, i) => new Option(name, i)));
 }

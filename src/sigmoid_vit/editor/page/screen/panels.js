@@ -3,14 +3,30 @@
 import { errorText } from "../base/api.js";
 import { $, element, indices, t, timeOf } from "../base/dom.js";
 import { on } from "../base/events.js";
+import { scaleInForce, scaleOfEdits } from "../numbers/scale.js";
 import * as queue from "../work/queue.js";
 import { isNoteWaiting } from "../work/changes.js";
+import { isDecision } from "../work/fetching.js";
 import { isRegion } from "../work/painting.js";
 import { waiting } from "../work/saving.js";
 import { state } from "../work/state.js";
-import { colour, scaleOfEdits } from "./view.js";
+import { colour } from "./view.js";
 
 const percent = (p) => `${(100 * p).toFixed(1)} %`;
+
+/** The most probable class of a prediction, and of the one before it, in one sentence. */
+export function twoAnswers(text, top, facts = {}) {
+  const answer = (which) => {
+    const best = top.reduce((first, each) => (each[which] > first[which] ? each : first));
+    return `${state.session.classes[best.class]} (${percent(best[which])})`;
+  };
+  return t(text, { after: answer("p"), before: answer("before"), ...facts });
+}
+
+/** The list of bars of a prediction. */
+export const barsOf = (top) =>
+  top.map((row) => bars(state.session.classes[row.class], row, row.class === state.info.label));
+
 let saverState = { kind: "idle" }; // see Saver
 let focused = null; // what had the focus when the image was hidden
 
@@ -41,8 +57,26 @@ function showAll() {
   showSaved(saverState);
 }
 
+/** What the map shows, in words: its kind and, of a decision map, the classes it is about. */
+function mapShown({ info, session, asked, isExact }) {
+  const { view, explained, against } = asked;
+  if (!isDecision(view)) return t(`map_${view}`);
+  const words = { predicted: info.top[0].class, true: info.label, none: null };
+  const [target, other] = [explained, against].map((each) => words[each] ?? (each === "none" ? null : each));
+  const [name, otherName] = [session.classes[target], session.classes[other]];
+  const isSame = String(target) === String(other);
+  const about = t(isSame ? "why_same" : otherName === undefined ? "why" : "why_not", {
+    name,
+    other: otherName,
+  });
+  return `${t(`map_${view}`)}${isExact ? "" : t("estimate")}: ${about}`;
+}
+
 function showFacts() {
-  const { info, session, query, grid, note, scale } = state;
+  const { info, session, query, grid, note, display } = state;
+  const scale = scaleInForce(state);
+  const [low, high] = [scale.low, scale.high].map((value) => value.toFixed(2));
+  const signed = display.fixed ? "nats_fixed" : "nats";
   const edit = waiting(info.id) ? null : info.edit;
   const isSkipped = edit && info.status === "skipped"; // its note is the reason
   const texts = {
@@ -51,12 +85,13 @@ function showFacts() {
     "image-status": t(`status_${info.status}`) + (isSkipped ? edit.note.replace(/^skipped/, "") : ""),
     "review-text": t("propagated", { confidence: edit?.confidence?.toFixed(2) ?? "–" }),
     query: query === "cls" ? t("query_cls") : t("query_patch", grid.place(Number(query))),
-    "map-shown": t(state.isExact ? `map_${$("map").value}` : "map_estimate"),
-    "scale-low": scale.low.toFixed(2),
-    "scale-high": scale.isSigned ? t("nats", { value: scale.high.toFixed(2) }) : scale.high.toFixed(2),
+    "map-shown": mapShown(state),
+    "scale-low": scale.isSigned && display.fixed ? `≤ ${low}` : low,
+    "scale-high": scale.isSigned ? t(signed, { value: high }) : high,
   };
   for (const [id, text] of Object.entries(texts)) $(id).textContent = $(id).title = text;
-  $("stage").dataset.map = $("map").value;
+  $("stage").dataset.map = isDecision($("map").value) ? "decision" : $("map").value;
+  $("colour-bar").className = scale.isSigned ? "signed" : "";
   $("review").hidden = !edit || info.status !== "propagated";
   $("per-head").hidden = !edit?.per_head;
   $("resized").hidden = !edit?.resized || isSkipped;
@@ -65,7 +100,7 @@ function showFacts() {
 }
 
 function showTools() {
-  const { undo, grid, brush, scale, polygon, stroke } = state;
+  const { undo, grid, brush, polygon, stroke } = state;
   $("canvas").ariaLabel = t("canvas", grid);
   $("undo").disabled = undo.peek(-1) === undefined && !polygon.length && !stroke;
   $("redo").disabled = undo.peek(1) === undefined;
@@ -76,7 +111,8 @@ function showTools() {
   if (isRegion()) Object.assign($("region-size"), { max: stroke.order.length, value: stroke.size });
   if (isRegion()) $("region-shown").textContent = t("region_open", { count: stroke.size });
   for (const id of ["target", "size", "softness"]) $(id).value = $(`${id}-shown`).textContent = brush[id];
-  $("swatch").style.background = `rgb(${colour(brush.target, scaleOfEdits(scale)).slice(0, 3)})`;
+  $("swatch").style.background =
+    `rgb(${colour(brush.target, scaleOfEdits(scaleInForce(state))).slice(0, 3)})`;
 }
 
 /** The grid, and its value under the pointer or at the cell cursor; the latter is said aloud. */
@@ -87,7 +123,7 @@ function showGrid() {
   const own = scale.isSigned ? t("nats", { value: network }) : network;
   const kind = (grid.edited[cell] ? "edited" : "own") + (scale.isSigned ? "_decision" : "");
   const text = () => t(`cell_${kind}`, { ...grid.place(cell), own, value });
-  $("readout").textContent = cell < 0 ? "" : text();
+  $("readout").textContent = $("readout").title = cell < 0 ? "" : text();
   $("announce").textContent = point ? "" : $("readout").textContent;
   $("edited-count").textContent = t("edited_cells", { count: grid.count });
 }
@@ -103,15 +139,15 @@ function showSaved(newest) {
 }
 
 function showPrediction() {
-  const { top, info, session } = state;
-  const { classes } = session;
-  $("bars").replaceChildren(...top.map((row) => bars(classes[row.class], row, row.class === info.label)));
+  const { top, info, session, grid } = state;
+  $("bars").replaceChildren(...barsOf(top));
   const { class: was } = top.reduce((best, each) => (each.before > best.before ? each : best));
   const [{ class: first, p }] = top;
   const [wasRight, isRight] = [was === info.label, first === info.label];
   const badge = t(`badge_${isRight === wasRight ? "" : "turned_"}${isRight ? "right" : "wrong"}`);
   Object.assign($("badge"), { textContent: badge, className: `pill ${isRight ? "good" : "bad"}` });
-  $("says").textContent = t("says", { name: classes[first], percent: Math.round(100 * p), badge });
+  $("answer").textContent = $("answer").title = twoAnswers(grid.count ? "answers" : "answer", top);
+  $("says").textContent = t("says", { name: session.classes[first], percent: Math.round(100 * p), badge });
 }
 
 function bars(name, { before, p: after }, isTrue) {

@@ -2,6 +2,7 @@
 
 import { $ } from "../base/dom.js";
 import { isBrush } from "../numbers/grid.js";
+import { scaleInForce, scaleOfEdits, UNIT } from "../numbers/scale.js";
 
 const [MARGIN, EDGE] = [8, 24]; // pixels around the whole picture, and around a point that is to be seen
 // the colours at 0, 1/16, ..., 1: viridis, perceptually even, readable without colour vision
@@ -14,23 +15,23 @@ const [FOR, AGAINST] = [
   [178, 24, 43],
   [33, 102, 172],
 ]; // a class: red and blue
-const UNIT = { low: 0, high: 1, isSigned: false };
+const MASK = "rgb(255 110 240)"; // as in none of the maps
 
 /** [r, g, b, a] in 0..255 of a value on a scale; what has no effect lets the picture through. */
 export function colour(value, { low, high, isSigned } = UNIT) {
-  if (isSigned) return [...(value < 0 ? AGAINST : FOR), Math.round((255 * Math.abs(value)) / high)];
+  const strength = Math.min(1, Math.abs(value) / high);
+  if (isSigned) return [...(value < 0 ? AGAINST : FOR), Math.round(255 * strength)];
   const position = Math.min(1, Math.max(0, (value - low) / (high - low))) * (TABLE.length - 1);
   const i = Math.min(Math.floor(position), TABLE.length - 2);
   const mix = (from, channel) => Math.round(from + (position - i) * (TABLE[i + 1][channel] - from));
   return [...TABLE[i].map(mix), 255];
 }
 
-/** The scale of edited values: that of the map they stand in, or 0..1 where that is in nats. */
-export const scaleOfEdits = (scale) => (scale.isSigned ? UNIT : scale);
-
 /** Draw a grid over the shown map on a canvas that gets a pixel for each cell. */
-function drawValues(canvas, { grid, shown, scale = UNIT }, [rows, columns]) {
+function drawValues(canvas, drawn, [rows, columns]) {
   const image = new ImageData(columns, rows);
+  const { grid, shown } = drawn;
+  const scale = scaleInForce(drawn);
   const ofEdits = scaleOfEdits(scale);
   grid.over(shown).forEach((value, cell) => {
     image.data.set(colour(value, grid.edited[cell] ? ofEdits : scale), 4 * cell);
@@ -108,7 +109,7 @@ export class View {
   }
 
   #paint() {
-    const { canvas, heat, drawn } = this;
+    const { canvas, drawn } = this;
     const { picture, grid, session } = drawn;
     const [[rows, columns], ratio] = [session.grid, window.devicePixelRatio || 1];
     const [width, height] = [canvas.clientWidth * ratio, canvas.clientHeight * ratio].map(Math.round);
@@ -117,15 +118,37 @@ export class View {
     const [context, place] = [canvas.getContext("2d"), this.#place()];
     context.setTransform(new DOMMatrix().scale(ratio).multiply(place));
     context.imageSmoothingEnabled = place.a * columns < 4 * picture.width;
+    const { brightness = 1, contrast = 1 } = drawn.display ?? {};
+    if (brightness !== 1 || contrast !== 1)
+      context.filter = `brightness(${brightness}) contrast(${contrast})`;
     context.drawImage(picture, 0, 0, columns, rows);
-    if (!grid || this.isHidden || $("hide").checked) return;
-    drawValues(heat, drawn, session.grid);
+    context.filter = "none";
+    if (!grid || this.isHidden) return;
+    if (!$("hide").checked) this.#paintMap(context);
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    this.#paintGuides(context, place);
+    if (!$("hide").checked) this.#paintMarks(context, place);
+  }
+
+  #paintMap(context) {
+    const { heat, drawn } = this;
+    const [rows, columns] = drawn.session.grid;
+    drawValues(heat, drawn, drawn.session.grid);
     context.imageSmoothingEnabled = false;
     context.globalAlpha = $("opacity").value;
     context.drawImage(heat, 0, 0, columns, rows);
     context.globalAlpha = 1;
-    context.setTransform(ratio, 0, 0, ratio, 0, 0);
-    this.#paintMarks(context, place);
+  }
+  /** The lines between the cells and the outline of the mask, where they are wanted. */
+  #paintGuides(context, place) {
+    const { session, display, outline } = this.drawn;
+    const [rows, columns] = session.grid;
+    if (display?.lines) {
+      context.globalAlpha = 0.5;
+      twoTone(context, cellLines(rows, columns), place, 0.75);
+      context.globalAlpha = 1;
+    }
+    if (display?.mask && outline) twoTone(context, outlinePath(outline, rows, columns), place, 1.5, MASK);
   }
   /** Border of the edited cells, query, brush, polygon and cell cursor, in cells until they are drawn. */
   #paintMarks(context, place) {
@@ -157,15 +180,37 @@ function border({ rows, columns, edited }) {
   return path;
 }
 
+function cellLines(rows, columns) {
+  const path = new Path2D();
+  for (let y = 0; y <= rows; y++) line(path, 0, y, columns, y);
+  for (let x = 0; x <= columns; x++) line(path, x, 0, x, rows);
+  return path;
+}
+
+/** @param outline see `state` */
+function outlinePath(outline, rows, columns) {
+  const path = new Path2D();
+  for (let i = 0; i < outline.length; i += 4) {
+    const [x, y, toX, toY] = outline.subarray(i, i + 4);
+    line(path, x * columns, y * rows, toX * columns, toY * rows);
+  }
+  return path;
+}
+
+function line(path, x, y, toX, toY) {
+  path.moveTo(x, y);
+  path.lineTo(toX, toY);
+}
+
 function circle(path, { x, y }, radius) {
   path.moveTo(x + radius, y);
   path.arc(x, y, radius, 0, 2 * Math.PI);
 }
 
-/** A white line with a dark rim, visible on every picture. */
-function twoTone(context, path, place, width) {
-  const line = new Path2D();
-  line.addPath(path, place);
-  Object.assign(context, { strokeStyle: "rgb(0 0 0 / 75%)", lineWidth: width + 2 }).stroke(line);
-  Object.assign(context, { strokeStyle: "white", lineWidth: width }).stroke(line);
+/** A light line with a dark rim, visible on every picture. */
+function twoTone(context, path, place, width, strokeStyle = "white") {
+  const placed = new Path2D();
+  placed.addPath(path, place);
+  Object.assign(context, { strokeStyle: "rgb(0 0 0 / 75%)", lineWidth: width + 2 }).stroke(placed);
+  Object.assign(context, { strokeStyle, lineWidth: width }).stroke(placed);
 }

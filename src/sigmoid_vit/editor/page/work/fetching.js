@@ -1,13 +1,12 @@
 // What is fetched of an image, and the message above it that says why that failed.
 
-import { errorText, get } from "../base/api.js";
+import { errorText, failure, get } from "../base/api.js";
 import { $, t, valuesOf } from "../base/dom.js";
 import { Grid } from "../numbers/grid.js";
+import { scaleOf } from "../numbers/scale.js";
 import * as queue from "./queue.js";
 import * as saving from "./saving.js";
 import { state } from "./state.js";
-
-const NARROW = 0.01; // of a scale: less would show noise
 
 export const say = (text) => Object.assign($("stage-message"), { textContent: text, hidden: !text });
 
@@ -51,27 +50,33 @@ export async function fetchImage(k, waiting, turn = () => null) {
   return { info, grid, picture, top: info.top, ...maps };
 }
 
+/** A response about the network before Step 2, or why there is none. */
+export const ofFirstStep = (response) =>
+  response.catch((error) => {
+    const { first_step: name } = state.session;
+    throw error.status === 410 ? failure(410, { error: t("first_step_gone", { name }) }) : error;
+  });
+
 const isExactAtOnce = () => state.session.decision_at_once; // on small grids
 
-/** The map as chosen: `shown` with its `scale`, and `own`, the sigmoid attention, where strokes start. */
+/** Whether a map is a decision map: of the run's network, or of the one before Step 2. */
+export const isDecision = (view) => ["decision", "first_step"].includes(view);
+
+/**
+ * The map as chosen: `shown` with its own `scale`, what was `asked`, and `own`, the sigmoid attention, where
+ * strokes start.
+ */
 export async function fetchMaps(k, isExact = isExactAtOnce(), query = state.query, signals = []) {
-  const { view, explained, ...params } = { ...valuesOf($("map-choice")), query };
+  const asked = valuesOf($("map-choice"));
+  const { view, explained, against, ...params } = { ...asked, query };
   const fetchMap = async (kind, given) =>
     new Float32Array(await get(`images/${k}/${kind}`, given, "arrayBuffer", signals));
   const attention = (shownAs) => fetchMap("attention", { ...params, view: shownAs });
-  const decision = () => fetchMap("decision", { explained, exact: isExact ? "yes" : "no" });
-  const isSigned = view === "decision";
+  const network = view === "first_step" ? view : "own";
+  const facts = { explained, against, network, exact: isExact ? "yes" : "no" };
+  const decision = () => ofFirstStep(fetchMap("decision", facts));
+  const isSigned = isDecision(view);
   const other = view === "sigmoid" ? [] : [isSigned ? decision() : attention(view)];
   const [own, shown = own] = await Promise.all([attention("sigmoid"), ...other]);
-  return { own, shown, scale: scaleOf(shown, isSigned), isExact: isExact || !isSigned };
-}
-
-/** From the smallest to the largest value, at least NARROW apart; of a signed map, the same around 0. */
-function scaleOf(values, isSigned) {
-  if (isSigned) {
-    const high = Math.max(NARROW, ...values.map(Math.abs));
-    return { low: -high, high, isSigned };
-  }
-  const [low, high] = [Math.min(...values), Math.max(...values)];
-  return { low, high: Math.max(high, low + NARROW), isSigned };
+  return { own, shown, asked, scale: scaleOf(shown, isSigned), isExact: isExact || !isSigned };
 }

@@ -2,7 +2,7 @@
 
 import { errorText, post } from "../base/api.js";
 import { $, t } from "../base/dom.js";
-import { attempt, fetchMaps } from "./fetching.js";
+import { attempt, fetchMaps, isDecision } from "./fetching.js";
 import { set, show, state } from "./state.js";
 
 let newestMap = null;
@@ -13,11 +13,14 @@ let prediction = null; // resolves when it is there
 /** Layer, head, map or query changed. */
 export async function changeMap(query = state.query) {
   const request = (newestMap = Symbol("map"));
-  if (query !== state.query && $("map").value === "decision") $("map").value = "sigmoid"; // it has no query
+  if (query !== state.query && isDecision($("map").value)) $("map").value = "sigmoid"; // it has no query
   set({ query });
   stopRefining();
+  $("map-shown").ariaBusy = true;
   const maps = await attempt(fetchMaps);
-  if (!maps || request !== newestMap) return;
+  if (request !== newestMap) return;
+  $("map-shown").ariaBusy = false;
+  if (!maps) return;
   show(maps);
   await refineMap();
 }

@@ -15,7 +15,10 @@ const values = {
   query: "cls", // whose attention is shown: the class token's, or the number of a patch as text
   own: null, // the network's sigmoid attention, where strokes start: float32 per cell
   shown: null, // the map that is drawn: that one, rollout or the decision map
-  scale: null, // its smallest and largest colour: {low, high, isSigned}
+  asked: null, // which one it is: {view, layer, head, explained, against}, as the pickers say it
+  scale: null, // the range of its values: {low, high, isSigned}
+  display: {}, // {fixed, lines, mask, brightness, contrast}, see display.js
+  outline: null, // of the image's mask: x, y, x, y of each line, as shares of its sides; null if not fetched
   isExact: true, // false for a decision map that is estimated
   top: null, // the prediction: [{class, p, before}], most probable first, and the first class before the edit
   brush: { tool: "set", target: 0, size: 1, softness: 0 }, // see Stroke; also "view", "inside", "outside"
