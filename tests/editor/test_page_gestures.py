@@ -38,6 +38,7 @@ def test_a_rectangle_is_one_drag_and_one_step_of_undo(editor, visit):
 
 def test_a_rectangle_by_keyboard(editor, visit):
     page = visit(editor, "031.png")
+    page.locator("#canvas").focus()
     page.keyboard.press("m")
     for key in ("ArrowUp", "Enter", "ArrowRight", "ArrowDown"):  # the first one shows the cursor
         page.keyboard.press(key)

@@ -118,7 +118,7 @@ def test_cell_lines_and_masks_at_one_key(square_run, visit, tmp_path):
     ends = [edge - box[axis] - 1 for edge, axis in ((left, "x"), (right, "x"), (top, "y"), (bottom, "y"))]
     assert [columns.min(), columns.max(), rows.min(), rows.max()] == pytest.approx(ends, abs=1.5)
     open_image(page, "002.png")
-    shows(page, "#mask-choice", "^ *Mask \\(M\\): none$")
+    shows(page, "#mask-choice", "^ *Mask \\(K\\): none$")
     editor.kill()
 
 
