@@ -73,8 +73,8 @@ def test_the_page_says_what_evaluate_says(pages, equal_sizes, step_2):
     assert f"right on {round(found['top1'] * 8)} of 8 images: {100 * found['top1']:.1f}" in text
     assert f"{len(change['fixed'])} errors of {equal_sizes.folder.name} were fixed" in text
     d = change["difference"]["top1"]
-    assert f"{100 * d['difference']:+.1f} points ({100 * d['low']:+.1f} – {100 * d['high']:+.1f})" in text
-    assert "2 of 12 training images were edited by people and 1 by propagation" in text
+    assert f"{100 * d['difference']:+.1f} points ({100 * d['low']:+.1f} … {100 * d['high']:+.1f})" in text
+    assert "2 of 12 training images have edits by people or from masks, and 1 have propagated ones" in text
     assert ("Majority classifier" in text) == (found["predicted_classes"] == 1)
 
 

@@ -20,6 +20,7 @@ class Cifar10(DataModule):
     """50,000 train and 10,000 test images of 10 classes, uint8."""
 
     default_path = "data"
+    downloads = True
 
     def find(self, path: Path) -> Path:
         root = path.parent if path.name in (CIFAR10.base_folder, *FOLDERS.values()) else path

@@ -30,6 +30,7 @@ class DataModule:
     part_names: tuple[str, ...] = ("train", "test")  # "train", "val" if there is one, then the test parts
     default_path: str | None = None
     options: ClassVar[dict[str, type]] = {}  # further arguments of the class, and their type
+    downloads: ClassVar[bool] = False  # whether it fetches what is not there
     order: list[str] | None = None  # of the classes, where a run has another one, see `number_as`
     masks_beside_images = False  # whether mask files lie among the images, see `ImageFolder`
     defaults: ClassVar[dict] = {}  # settings the data set prefers: create_model's and the trainer's names

@@ -233,7 +233,9 @@ def _beside_the_commonest_class(metrics: dict) -> list[str]:
         f"macro {trivial['macro_accuracy']:.4f}"
     ]
     if metrics["predicted_classes"] == 1:
-        lines.append("warning: the network predicts one and the same class for every image")
+        lines.append(
+            "warning: the network predicts one and the same class for every image: a majority classifier"
+        )
     return lines
 
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from accelerate.utils import broadcast, gather
 
-from sigmoid_vit.data import DataModule, look_alikes
+from sigmoid_vit.data import DATASETS, DataModule, look_alikes
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.files import sha256, write_json
 from sigmoid_vit.model.checkpoints import default_weights_path, load_checkpoint, load_into, save_checkpoint
@@ -19,6 +19,7 @@ from sigmoid_vit.runs.kept_images import KeptImages
 from sigmoid_vit.runs.network import Network, build_model, make_accelerator
 from sigmoid_vit.runs.settings import Settings
 from sigmoid_vit.runs.tables import logged, write_table
+from sigmoid_vit.training.advice import few_updates, majority_classifier
 from sigmoid_vit.training.alignment import HITLLoss, check_edits_apply
 from sigmoid_vit.training.attention_share import attention_share, summary
 from sigmoid_vit.training.interruption import Interruption, Stopped, end_with_launcher, others_answer
@@ -47,10 +48,12 @@ class Trainer:
         if s.edits:
             check_edits_apply(trial, s)
         weights = start_weights(s)
+        data = None if DATASETS[s.dataset].downloads else self._open_data()  # a wrong path is known first
         if weights:
             load_checkpoint(weights)
-        with a.local_main_process_first():  # a download happens once on each machine
-            data = self._open_data()
+        if data is None:
+            with a.local_main_process_first():  # a download happens once on each machine
+                data = self._open_data()
         torch.manual_seed(s.seed)
         self.network = Network.new(s, list(data.classes), a)
         self.start = "random weights"
@@ -71,6 +74,8 @@ class Trainer:
             self.maps = self.edits.maps.subset(self.edits.plan.images)
         self.share_before = self._attention_share()
         self.loop = self._make_loop()
+        if a.is_main_process and (told := few_updates(self.loop.updates_per_epoch, len(self.train), s)):
+            print(told, file=sys.stderr)
 
     def _open_data(self) -> DataModule:
         """The data set: with the images that the run, or FIRST_STEP, has in its parts; or cut anew in Step 1.
@@ -266,6 +271,8 @@ class Trainer:
         names = {"accuracy": f"training accuracy{' with the edits in force' * injected}"}
         figures = [f"{names.get(k, k)} {v:.4f}" for k, v in best.items() if "accuracy" in k]
         print(f"kept epoch {best['epoch']} of {self.settings.epochs}: {', '.join(figures)}")
+        if self.val and (told := majority_classifier(best["val_accuracy"], self.val.part)):
+            print(told, file=sys.stderr)
         if before := self.share_before:
             after, aligned = self._attention_share(), self.settings.control != "no_edits"
             write_json(run.attention_share, {"before": before, "after": after})
