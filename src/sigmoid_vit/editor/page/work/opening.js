@@ -32,7 +32,7 @@ export async function open(k) {
   clearTimeout(timer);
   stopRefining();
   endStroke();
-  set({ k, grid: null, polygon: [], cursor: null, query: firstQuery(), outline: null });
+  set({ k, grid: null, polygon: [], cursor: null, query: firstQuery(), outline: null, closeUp: null });
   queue.choose(k);
   storage("session").set("image", k);
   const waiting = saving.waitingNow(); // before the server is asked, lest a save come between
