@@ -17,8 +17,9 @@ def pixels(path):
     return np.asarray(image)
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_turns_the_image_upright(tmp_path, orientation):
+def test_exif_orientation_turns_the_image_upright(tmp_path, name, orientation):
     turn = {  # how a camera stores an upright image under each orientation
         1: lambda a: a,
         2: lambda a: a[:, ::-1],
@@ -31,9 +32,9 @@ def test_exif_orientation_turns_the_image_upright(tmp_path, orientation):
     }[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
-    Image.fromarray(np.ascontiguousarray(turn(COLOUR))).save(tmp_path / "a.png", exif=exif)
-    assert np.array_equal(pixels(tmp_path / "a.png"), COLOUR)
-    assert upright_size(tmp_path / "a.png") == COLOUR.shape[:2]
+    Image.fromarray(np.ascontiguousarray(turn(COLOUR))).save(tmp_path / name, exif=exif)
+    assert np.array_equal(pixels(tmp_path / name), COLOUR)
+    assert upright_size(tmp_path / name) == COLOUR.shape[:2]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import subprocess
+import threading
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -185,6 +186,25 @@ def test_pictures_of_files_are_upright_and_not_too_large(tmp_path):
         assert b"from disk" in [page.get(f"images/{k}/thumbnail").content for k in range(4)]
 
 
+def test_a_region_has_the_pixels_of_the_file(tmp_path):
+    folder = make_images(tmp_path / "images", [(1200, 800)])
+    run = make_run(tmp_path, "--dataset", "folder", "--dataset_path", str(folder), *SMALL)
+    whole = Image.open(folder / "train/a/0.png")
+    with open_page(run, tmp_path / "edits.sqlite") as page:
+
+        def asked(left, top, right, bottom, **facts):
+            return page.get("images/0/region", left=left, top=top, right=right, bottom=bottom, **facts)
+
+        found = Image.open(io.BytesIO(asked(700, 300, 1100, 350).content))
+        assert np.array_equal(found, whole.crop((700, 300, 1100, 350)))
+        assert Image.open(io.BytesIO(asked(0, 0, 1200, 800, shrink=4).content)).size == (300, 200)
+        for box in ((0, 0, 1201, 800), (5, 5, 5, 9), (9, 9, 3, 12)):
+            assert "must lie in the image of 1200 x 800 pixels" in asked(*box).json()["error"]
+        assert page.get("images/0/region").status_code == 400
+        page.session.images.shown_size = lambda i: (9000, 9000)
+        assert "at most 4000000 pixels" in asked(0, 0, 2001, 2000).json()["error"]
+
+
 def test_a_very_long_image_has_a_thumbnail(tmp_path):
     folder = make_images(tmp_path / "images", [(3000, 3), (3, 3000)])
     run = make_run(tmp_path, "--dataset", "folder", "--dataset_path", str(folder), *SMALL)
@@ -196,13 +216,14 @@ def test_a_very_long_image_has_a_thumbnail(tmp_path):
 def test_large_jpegs_are_decoded_small_and_one_at_a_time(tmp_path, monkeypatch):
     folder = make_images(tmp_path / "images", [(4000, 3000)], suffix=".jpg")
     run = make_run(tmp_path, "--dataset", "folder", "--dataset_path", str(folder), *SMALL)
-    decoded, now, load = [], [], ImageFile.ImageFile.load
+    decoded, now, threads, load = [], [], set(), ImageFile.ImageFile.load
 
     def watched(image):
         if not image.tile:  # it is decoded already
             return load(image)
         now.append(image)
         decoded.append((image.size, len(now)))
+        threads.add(threading.get_ident())
         time.sleep(0.05)
         pixels = load(image)
         now.remove(image)
@@ -214,6 +235,7 @@ def test_large_jpegs_are_decoded_small_and_one_at_a_time(tmp_path, monkeypatch):
         asked = [pool.submit(each, i) for i in (0, 1) for each in (images.picture, images.thumbnail)]
     sizes = [Image.open(io.BytesIO(each.result())).size for each in asked]
     assert sizes == [(1024, 768), (96, 72)] * 2
+    assert len(threads) == 1  # each keeps the memory of a large one
     assert sorted(decoded)[: len(asked)] == [((500, 375), 1)] * 2 + [((2000, 1500), 1)] * 2
 
 

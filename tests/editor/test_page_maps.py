@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 from helpers.browser import BIRD, HOSTILE, SQUARE, Editor, cell, is_saved, open_image, paint, shows
-from helpers.editing import make_step_2_run
+from helpers.editing import SMALL, make_run, make_step_2_run
 from PIL import Image
 
 
@@ -149,6 +149,39 @@ def test_brightness_and_contrast_are_for_the_eyes_alone(editor, visit):
     page.locator("#adjusted").wait_for(state="hidden")
     page.locator("#hide").check()
     assert np.array_equal(on_the_canvas(page)[inside], bare[inside])
+
+
+def test_zooming_into_a_photograph_shows_its_own_pixels(visit, tmp_path):
+    """Lines of one pixel, which the overview averages to grey, in half of the photograph."""
+    width, height = 4000, 2400
+    pixels = np.full((height, width), 128, np.uint8)
+    pixels[:, width // 2 :: 2], pixels[:, width // 2 + 1 :: 2] = 255, 0
+    for name in "ab":
+        (tmp_path / "images/train" / name).mkdir(parents=True)
+        for i in range(2):
+            Image.fromarray(pixels).save(tmp_path / "images/train" / name / f"{i}.png", compress_level=1)
+    folder = str(tmp_path / "images")
+    run = make_run(tmp_path, "--dataset", "folder", "--dataset_path", folder, "--val_fraction", "0", *SMALL)
+    editor = Editor(run.folder, tmp_path / "edits.sqlite", "train")
+    page = visit(editor.start())
+    shows(page, "#photo", "^4000 × 2400, 1 : 3.9$")
+    page.locator("#hide").check()
+    assert np.ptp(on_the_canvas(page)[200:240, 500:700]) < 40  # grey
+    box = page.locator("#canvas").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    for _ in range(12):
+        page.mouse.wheel(0, -200)
+    shows(page, "#photo", "1 : 1$")
+    page.wait_for_timeout(300)
+    shown = on_the_canvas(page)[200:240, :, 0]
+    middle = shown.shape[1] // 2
+    assert np.ptp(shown[:, : middle - 30]) < 10  # the other half stays as it is
+    assert set(np.unique(shown[:, middle + 30 :])) >= {0, 255}  # and the lines begin where they do
+    page.keyboard.press("Home")
+    shows(page, "#photo", "1 : 3.9$")
+    page.keyboard.press("Control+Enter")
+    page.locator("#image-name:not(:empty)").wait_for()
+    editor.kill()
 
 
 def test_what_the_edit_changed_is_a_sentence(editor, visit):

@@ -370,6 +370,36 @@ def test_a_fixed_scale_is_the_same_for_all_maps(evaluate):
     assert (full[3], faint[3]) == (255, 128)
 
 
+def test_the_region_of_a_photograph_is_as_sharp_as_the_screen(evaluate):
+    """It holds what is visible, has at least a pixel for each of the screen, and is bounded."""
+    random = np.random.RandomState(0)
+    script = "return a.map((facts) => { const found = m.regionOf(facts); return [found, found && "
+    script += "m.covers(found, found, facts.visible, facts.size)]; });"
+    asked = []
+    for _ in range(300):
+        width, height = random.randint(1100, 9000, 2).tolist()
+        (left, right), (top, bottom) = (np.sort(random.rand(2)) for _ in range(2))
+        visible = {"left": left, "right": right, "top": top, "bottom": bottom}
+        asked.append({"size": [width, height], "overview": 1024, "visible": visible})
+        asked[-1]["shown"] = float(np.exp(random.uniform(6, 11)))
+    seen = 0
+    for facts, (region, covers) in zip(asked, evaluate("numbers/region", script, asked), strict=True):
+        (width, height), shown = facts["size"], facts["shown"]
+        if region is None:
+            assert shown <= 1024 or width / 8 <= 1024 or min(np.ptp(list(facts["visible"].values())), 0) == 0
+            continue
+        seen += 1
+        assert covers
+        assert 0 <= region["left"] < region["right"] <= width
+        assert 0 <= region["top"] < region["bottom"] <= height
+        area = (region["right"] - region["left"]) * (region["bottom"] - region["top"])
+        shrink = region["shrink"]
+        assert area <= 4_000_000 * shrink**2
+        if shrink > 1:  # as few pixels as are enough, or as may be
+            assert width / shrink >= shown or area > 4_000_000 * (shrink / 2) ** 2
+    assert seen > 100
+
+
 def test_every_text_is_there_in_both_languages():
     used = set(re.findall(r'data-(?:text|label|hint)="(\w+)"', HTML))
     used |= {name for script in SCRIPTS.values() for name in re.findall(r'\bt\("(\w+)"', script)}

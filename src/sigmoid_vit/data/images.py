@@ -17,7 +17,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 from tqdm import tqdm
 
-from sigmoid_vit.data.value_range import FLOAT, INTEGER, ValueRange, white
+from sigmoid_vit.data.value_range import FLOAT, INTEGER, ValueRange
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.files import as_text
 
@@ -71,11 +71,57 @@ def read_image(path: Path, longer_side: int | None = None, values: ValueRange | 
             image.draft(None, [math.ceil(side * share) for side in image.size])
         _say_what_is_cut(image)
         ImageOps.exif_transpose(image, in_place=True)  # loads it
-        if kind := _deep(image):
-            image = Image.fromarray(_to_8_bits(path, _pixels(path, image), kind, values))
-        elif "transparency" in image.info:
-            image = image.convert("RGBA")
-        return image if image.mode == "RGB" else image.convert("RGB")
+        return _as_rgb(path, image, values or range_of([path]))
+
+
+def read_region(
+    path: Path, box: tuple[int, int, int, int], shrink: int = 1, values: ValueRange | None = None
+) -> Image.Image:
+    """A part of an image file, as `read_image` shows it; all of it is decoded, a JPEG smaller by `shrink`.
+
+    Args:
+        box: left, top, right and bottom in pixels of the upright image, inside it.
+        shrink: 1, 2, 4 or 8, how many of these pixels become one, in each direction.
+    """
+    with open_image(path) as image:
+        orientation, (w, h) = _orientation(image), image.size
+        stored = _as_stored(box, orientation, w, h)
+        image.draft(None, (math.ceil(w / shrink), math.ceil(h / shrink)))
+        scale = round(w / image.width)
+        left, top, right, bottom = (edge / scale for edge in stored)
+        x, y = math.floor(left), math.floor(top)
+        part = _as_rgb(
+            path, image.crop((x, y, math.ceil(right), math.ceil(bottom))), values or range_of([path])
+        )
+    size = [math.ceil((end - start) * scale / shrink) for start, end in ((left, right), (top, bottom))]
+    part = part.resize(size, Image.Resampling.BICUBIC, (left - x, top - y, right - x, bottom - y))
+    part.getexif()[ExifTags.Base.Orientation] = orientation
+    return ImageOps.exif_transpose(part)
+
+
+def _orientation(image: Image.Image) -> int:
+    """How the pixels are turned by EXIF, 1 for upright; PIL turns those of TIFF itself, as it loads them."""
+    return 1 if image.format == "TIFF" else image.getexif().get(ExifTags.Base.Orientation, 1)
+
+
+def _as_stored(box: Sequence[int], orientation: int, w: int, h: int) -> tuple[int, int, int, int]:
+    """A box of the upright image as the file of width w and height h has it, by its EXIF orientation."""
+    left, top, right, bottom = box
+    if orientation in (5, 6, 7, 8):
+        left, top, right, bottom = top, left, bottom, right
+    if orientation in (2, 3, 7, 8):
+        left, right = w - right, w - left
+    if orientation in (3, 4, 6, 7):
+        top, bottom = h - bottom, h - top
+    return left, top, right, bottom
+
+
+def _as_rgb(path: Path, image: Image.Image, values: ValueRange) -> Image.Image:
+    if kind := _deep(image):
+        image = Image.fromarray(_to_8_bits(path, _pixels(path, image), kind, values))
+    elif "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def range_of(paths: Sequence[Path] | None) -> ValueRange:
@@ -116,8 +162,8 @@ def _pixels(path: Path, image: Image.Image) -> np.ndarray:
     return pixels
 
 
-def _to_8_bits(path: Path, pixels: np.ndarray, kind: str, values: ValueRange | None) -> np.ndarray:
-    top = values.white(kind) if values else white(kind, pixels.max())
+def _to_8_bits(path: Path, pixels: np.ndarray, kind: str, values: ValueRange) -> np.ndarray:
+    top = values.white(kind)
     if top is None:
         raise BadImage(path, "has floating-point pixels, which the training images did not have")
     if pixels.max() > top:
@@ -139,7 +185,7 @@ def _warn_once(sentence: str) -> None:
 def upright_size(path: Path) -> tuple[int, int]:
     """Height and width of an image file after its EXIF orientation, from the header alone."""
     with open_image(path) as image:
-        turned = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+        turned = _orientation(image) in (5, 6, 7, 8)
         return image.size if turned else image.size[::-1]
 
 

@@ -41,13 +41,8 @@ class ValueRange:
             if self._find is not None:
                 self._known = {each: white(each, largest) for each, largest in self._find().items()}
                 self._find = None
-                self._say()
         return (FULL | dict(self._known or {})).get(kind)
 
     def as_dict(self) -> dict[str, float] | None:
         """As config.json keeps it: the white of each kind; None where no deep image was met."""
         return None if self._known is None else dict(self._known)
-
-    def _say(self) -> None:
-        for kind, value in self._known.items():
-            print(f"images of more than 8 bits ({kind}): values from 0 to {value:g}, as the training images")

@@ -32,6 +32,7 @@ def routes() -> list[Route]:
         Route(image, describe),
         Route(f"{image}/edit", edit),
         Route(f"{image}/picture", picture),
+        Route(f"{image}/region", region),
         Route(f"{image}/thumbnail", thumbnail),
         Route(f"{image}/outline", outline),
         Route(f"{image}/attention", attention),
@@ -94,6 +95,14 @@ def edit(request: Request) -> Response:
 def picture(request: Request) -> Response:
     s, k = _image(request)
     return Response(s.images.picture(k), media_type="image/png")
+
+
+def region(request: Request) -> Response:
+    """A part of the picture by its own pixels: left, top, right, bottom, and how many become one."""
+    s, k = _image(request)
+    box = tuple(p.optional_number(request, side, 0) for side in ("left", "top", "right", "bottom"))
+    shrink = int(p.choice(request, "shrink", ("1", "2", "4", "8")))
+    return Response(s.images.region(k, box, shrink), media_type="image/png")
 
 
 def thumbnail(request: Request) -> Response:

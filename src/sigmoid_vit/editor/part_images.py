@@ -5,11 +5,12 @@ import io
 import json
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -19,12 +20,13 @@ from torchvision.transforms.v2 import functional as F
 from sigmoid_vit.annotations.cells import MARKED, cell_means
 from sigmoid_vit.annotations.outline import outline
 from sigmoid_vit.data import BadImage, BatchTransform, Part, read_image
-from sigmoid_vit.data.images import upright_size
+from sigmoid_vit.data.images import read_region, upright_size
 from sigmoid_vit.data.parts import stored_size
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.files import write_atomically
 
 PICTURE, THUMBNAIL = 1024, 96  # longer side in pixels, at most
+REGION = 4_000_000  # pixels, at most
 
 Mask = Callable[[int], np.ndarray | None]  # image number -> float32 [h, w] in 0..1, None without a mask
 
@@ -32,7 +34,8 @@ Mask = Callable[[int], np.ndarray | None]  # image number -> float32 [h, w] in 0
 class PartImages:
     """The images of one part of a data set, each decoded when it is needed; a bad file raises `BadImage`.
 
-    One file at a time is decoded, so that large ones take the memory of one.
+    One thread decodes one file at a time, so that large ones take the memory of one: the memory that a thread
+    has used stays with it.
 
     Args:
         transform: makes the network's input of them.
@@ -42,7 +45,7 @@ class PartImages:
 
     def __init__(self, part: Part, transform: BatchTransform, cache: Path, mask: Mask | None) -> None:
         self.part, self.transform, self.cache, self.mask = part, transform, cache, mask
-        self._decoding = threading.Lock()
+        self._decoder = ThreadPoolExecutor(1, "images")
 
     def __len__(self) -> int:
         return len(self.part)
@@ -51,9 +54,7 @@ class PartImages:
         """Image i as `Part.prepare` keeps it: uint8 [3, h, w]."""
         if self.part.images is not None:
             return self.part.images[i]
-        size = self.stored_size
-        with self._decoding:
-            return self.part.decode(i, size, self.transform.interpolation)
+        return self._decode(self.part.decode, i, self.stored_size, self.transform.interpolation)
 
     @cached_property
     def stored_size(self) -> tuple[int, int]:
@@ -102,9 +103,27 @@ class PartImages:
 
     def picture(self, i: int) -> bytes:
         """The whole image as PNG, at its own size or with a longer side of PICTURE."""
-        with self._decoding:
-            image = self._image(i, PICTURE)
-            image.thumbnail((PICTURE, PICTURE), Image.Resampling.BICUBIC)
+        return self._decode(self._picture, i)
+
+    def _picture(self, i: int) -> bytes:
+        image = self._image(i, PICTURE)
+        image.thumbnail((PICTURE, PICTURE), Image.Resampling.BICUBIC)
+        return _encoded(image, "PNG", compress_level=1)
+
+    def region(self, i: int, box: tuple[int, int, int, int], shrink: int) -> bytes:
+        """A part of the image as PNG, see `read_region`. Raises `UserError` outside it, or beyond REGION."""
+        (w, h), (left, top, right, bottom) = self.shown_size(i), box
+        if not (left < right <= w and top < bottom <= h):
+            raise UserError(f"the region must lie in the image of {w} x {h} pixels")
+        if (right - left) * (bottom - top) > REGION * shrink**2:
+            raise UserError(f"a region has at most {REGION} pixels: take a smaller one, or a larger shrink")
+        return self._decode(self._region, i, box, shrink)
+
+    def _region(self, i: int, box: tuple[int, int, int, int], shrink: int) -> bytes:
+        if self.part.paths is None:
+            image = self._image(i, PICTURE).crop(box).reduce(shrink)
+        else:
+            image = read_region(self.part.paths[i], box, shrink, self.part.value_range)
         return _encoded(image, "PNG", compress_level=1)
 
     def thumbnail(self, i: int) -> bytes:
@@ -117,10 +136,12 @@ class PartImages:
         file = self.cache / "thumbnails" / f"{hashlib.sha256(key).hexdigest()[:32]}.jpg"
         with suppress(OSError):  # there is none, or it is another user's
             return file.read_bytes()
-        with self._decoding:
-            content = _thumbnail(self._image(i, THUMBNAIL))
+        content = self._decode(lambda: _thumbnail(self._image(i, THUMBNAIL)))
         write_cache(file, content)
         return content
+
+    def _decode(self, work: Callable, *args) -> Any:
+        return self._decoder.submit(work, *args).result()
 
     def _image(self, i: int, longer_side: int) -> Image.Image:
         """Image i with at least these pixels on its longer side, if it has so many."""

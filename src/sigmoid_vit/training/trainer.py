@@ -62,6 +62,9 @@ class Trainer:
         self.train = self.network.prepare(data.train)
         self.val = self.network.prepare(data.val) if data.val else None
         self.value_range = data.value_range.as_dict()  # both parts are decoded now
+        if self.value_range and a.is_main_process:
+            whites = ", ".join(f"{value:g} ({kind})" for kind, value in self.value_range.items())
+            print(f"images of more than 8 bits: black is 0, white is {whites}, as the training images say")
         self.skipped, self.all_ids = data.skipped, self.train.part.ids
         if a.is_main_process:
             self.kept = KeptImages.of(self.train.part, self.val and self.val.part, data.all_ids)

@@ -5,6 +5,7 @@ import { $, indices, setLanguage, t } from "./base/dom.js";
 import { on } from "./base/events.js";
 import { startAnew } from "./base/leaving.js";
 import { openDrafts, storage } from "./base/storage.js";
+import { startCloseUp } from "./screen/close_up.js";
 import { listenToControls } from "./screen/controls.js";
 import { startDisplay } from "./screen/display.js";
 import { startFirstStep } from "./screen/first_step.js";
@@ -38,6 +39,7 @@ async function start(session) {
   shareToken(); // now, as the drafts of the tabs that it starts anew are theirs
   listenToControls(view);
   startDisplay(session);
+  startCloseUp(view);
   startFirstStep(session);
   listenToPointer(view, listenToKeys(view));
   saving.resume();

@@ -74,8 +74,30 @@ export class View {
   zoom(factor, point) {
     const { left, top, width, height } = this.canvas.getBoundingClientRect();
     const [x, y] = point ? [point.clientX - left - width / 2, point.clientY - top - height / 2] : [0, 0];
-    const change = Math.min(20, Math.max(0.5, this.moved.a * factor)) / this.moved.a;
+    const change = Math.min(this.#deepest(), Math.max(0.5, this.moved.a * factor)) / this.moved.a;
     this.move(new DOMMatrix().scale(change, change, 1, x, y));
+  }
+  /** The largest zoom: every pixel of the image can be told from the next. */
+  #deepest() {
+    const { picture, info, session } = this.drawn;
+    const unzoomed = (this.#place().a * session.grid[1]) / this.moved.a; // width of the whole picture
+    return Math.max(20, (4 * (info?.size[0] ?? picture?.width ?? 0)) / unzoomed);
+  }
+  /** What is seen of the picture, as shares of its sides; `shown`, its width in pixels of the screen. */
+  visible() {
+    const { clientWidth: width, clientHeight: height } = this.canvas;
+    const [rows, columns] = this.drawn.session.grid;
+    const back = this.#place().inverse();
+    const from = new DOMPoint(0, 0).matrixTransform(back);
+    const to = new DOMPoint(width, height).matrixTransform(back);
+    const share = (value) => Math.min(1, Math.max(0, value));
+    const visible = {
+      left: share(from.x / columns),
+      top: share(from.y / rows),
+      right: share(to.x / columns),
+      bottom: share(to.y / rows),
+    };
+    return { visible, shown: this.#place().a * columns * (window.devicePixelRatio || 1) };
   }
   /** The transform from cells to CSS pixels of the canvas. */
   #place() {
@@ -122,12 +144,23 @@ export class View {
     if (brightness !== 1 || contrast !== 1)
       context.filter = `brightness(${brightness}) contrast(${contrast})`;
     context.drawImage(picture, 0, 0, columns, rows);
+    if (drawn.closeUp) this.#paintCloseUp(context, place);
     context.filter = "none";
+    this.painted?.();
     if (!grid || this.isHidden) return;
     if (!$("hide").checked) this.#paintMap(context);
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     this.#paintGuides(context, place);
     if (!$("hide").checked) this.#paintMarks(context, place);
+  }
+
+  #paintCloseUp(context, place) {
+    const { closeUp, session, info } = this.drawn;
+    const [[rows, columns], [width, height]] = [session.grid, info.size];
+    const { bitmap, left, top, right, bottom } = closeUp;
+    const [x, y] = [columns / width, rows / height]; // of a pixel, in cells
+    context.imageSmoothingEnabled = place.a * x * closeUp.shrink < 4;
+    context.drawImage(bitmap, left * x, top * y, (right - left) * x, (bottom - top) * y);
   }
 
   #paintMap(context) {

@@ -29,7 +29,7 @@ export async function open(k, isOnward = true) {
   if (isOnward && state.k !== null && state.k !== k) trail.push(state.k);
   stopRefining();
   endStroke();
-  set({ k, grid: null, polygon: [], cursor: null, query: firstQuery(), outline: null });
+  set({ k, grid: null, polygon: [], cursor: null, query: firstQuery(), outline: null, closeUp: null });
   queue.choose(k);
   storage("session").set("image", k);
   const waiting = saving.waitingNow(); // before the server is asked, lest a save come between
