@@ -1,5 +1,6 @@
 """Changes: what is acknowledged is stored, and nothing is overwritten."""
 
+import json
 import secrets
 import threading
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from helpers.editing import (
     BINARY,
+    JSON,
     items,
     open_page,
     stored_edit,
@@ -281,3 +283,42 @@ def test_eight_people_at_once_lose_nothing(page):
     by_revision = {edit.revision: edit for edit in page.session.edits.store.history()}
     assert len(by_revision) == 120
     assert all(by_revision[r].value[0, 0] == value for _, r, value in acknowledged)
+
+
+def test_one_edit_for_many_images(page):
+    """Each is a revision of its own; what somebody saved meanwhile stays, unless it was ticked as it is."""
+    scope = dict(layers="0,2", heads="1", queries="cls")
+    source = page.change("images/4/edit", page.body(0.25, [(0, 5), (3, 3)]), **scope).json()["revision"]
+    old = page.save(6, 0.9, author="noor").json()["revision"]
+    page.save(7, 0.9, author="noor")
+    newest = page.get("newest", images="5,6").json()["images"]
+    assert [(each["k"], each["status"], each["revision"], each["author"]) for each in newest] == [
+        (5, "todo", None, None),
+        (6, "done", old, "noor"),
+    ]
+    to = [{"k": 5, "base": None}, {"k": 6, "base": old}, {"k": 7, "base": None}]
+    body = json.dumps({"from": {"k": 4, "revision": source}, "to": to}).encode()
+    params = dict(author="mika", client_id="ab" * 8)
+    found = page.post("apply", body, JSON, **params).json()
+    assert [(each["k"], each["status"]) for each in found["saved"]] == [(5, "done"), (6, "done")]
+    assert found["refused"] == [{"k": 7, "author": "noor"}]
+    for each in found["saved"]:
+        assert page.get(f"images/{each['k']}/edit").content == page.body(0.25, [(0, 5), (3, 3)])
+        edit = page.get(f"images/{each['k']}").json()["edit"]
+        assert edit["revision"] == each["revision"]
+        assert (edit["layers"], edit["heads"], edit["queries"]) == ([0, 2], [1], "cls")
+        assert edit["author"] == "mika"
+        assert edit["note"] == f"the edit of {page.session.part.ids[4]}, revision {source}"
+    assert len(page.get("images/6/history").json()["revisions"]) == 2
+    before = len(page.session.edits.store.history())
+    assert page.post("apply", body, JSON, **params).json() == found  # sent again
+    assert len(page.session.edits.store.history()) == before
+
+
+def test_an_image_without_edited_cells_is_not_applied(page):
+    revision = page.skip(4).json()["revision"]
+    to = [{"k": 5, "base": None}]
+    body = json.dumps({"from": {"k": 4, "revision": revision}, "to": to}).encode()
+    response = page.post("apply", body, JSON, client_id="ab" * 8)
+    assert response.status_code == 400
+    assert "no edited cells" in response.json()["error"]

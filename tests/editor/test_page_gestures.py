@@ -173,3 +173,58 @@ def test_closing_the_page_with_an_open_region_asks(editor, visit):
     assert not page.evaluate(asks)
     page.keyboard.press("Control+z")
     is_saved(page, 0)
+
+
+def test_one_edit_for_many_images_with_a_look_at_each(editor, visit):
+    page = visit(editor, "050.png")
+    page.fill("#search", "bird/05")
+    shows(page, "#queue-state", "^10 images$")
+    page.locator("#apply-open").click()
+    shows(page, "#stage-message", "no saved edit")
+    page.locator("#items button[title$='bird/051.png']").click()
+    shows(page, "#image-name", "051.png")
+    page.mouse.click(*cell(page, 4, 4))
+    is_saved(page, 1)
+    page.locator("#items button[title$='bird/050.png']").click()
+    shows(page, "#image-name", "050.png")
+    page.mouse.click(*cell(page, *SQUARE))
+    is_saved(page, 1)
+    page.locator("#apply-open").click()
+    shows(page, "#apply-save", "^Save on 8 images$")  # of 9 others, one has an edit
+    label = page.locator("#apply-items label")
+    assert label.count() == 9
+    assert not label.filter(has_text="051.png").locator("input").is_checked()
+    shows(page, "#apply-items .pill", "^done · first author$")
+    label.filter(has_text="052.png").locator("input").uncheck()
+    label.filter(has_text="051.png").locator("input").check()
+    shows(page, "#apply-save", "^Save on 8 images$")
+    page.locator("#apply-save").click()
+    shows(page, "#apply-result", "^Saved on 8 images.$")
+    assert stored(editor, "052.png") is None
+    for name in ("051.png", "053.png", "059.png"):
+        assert marked(stored(editor, name)) == [SQUARE]
+        assert stored(editor, name).note.startswith("the edit of test/")
+    page.locator("#apply-close").click()
+    page.locator("#items button[title$='bird/051.png']").click()
+    shows(page, "#image-name", "051.png")
+    shows(page, "#edited-count", "^edited cells: 1$")
+    page.keyboard.press("Control+z")  # one step of this image
+    is_saved(page, 1)
+    assert marked(stored(editor, "051.png")) == [(4, 4)]
+
+
+def test_one_edit_for_many_images_is_taken_back_at_once(editor, visit):
+    page = visit(editor, "060.png")
+    page.mouse.click(*cell(page, *SQUARE))
+    is_saved(page, 1)
+    page.fill("#search", "bird/06")
+    shows(page, "#queue-state", "^10 images$")
+    page.locator("#apply-open").click()
+    page.locator("#apply-save").click()
+    shows(page, "#apply-result", "^Saved on 9 images.$")
+    page.locator("#apply-undo").click()
+    shows(page, "#apply-result", "^All of them are taken back.$")
+    for name in ("061.png", "069.png"):
+        assert stored(editor, name) is None
+        assert len(history(editor, name)) == 2
+    assert marked(stored(editor, "060.png")) == [SQUARE]

@@ -1,5 +1,6 @@
 """Wrong input of every kind: refused with a status of 4xx and a sentence, and nothing is stored."""
 
+import json
 import re
 import secrets
 from urllib.parse import quote
@@ -183,6 +184,43 @@ def test_missing_parameters_are_refused(page, refused):
             refused(page.post(f"images/0/{name}", body, **params))
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"from": {"k": 0, "revision": 1}, "to": []}',
+        b'{"from": {"k": 0, "revision": 1}, "to": [{"k": 1}]}',
+        b'{"from": {"k": 0, "revision": 1}, "to": [{"k": 1, "base": null}, {"k": 1, "base": null}]}',
+        b'{"from": {"k": 0, "revision": 1}, "to": [{"k": 0, "base": 1}]}',
+        b'{"from": {"k": 0, "revision": 1}, "to": [{"k": -1, "base": null}]}',
+        b'{"from": {"k": 0, "revision": 1}, "to": [{"k": true, "base": null}]}',
+        b'{"from": {"k": 0, "revision": 1}, "to": [{"k": 1, "base": "2"}]}',
+        b'{"from": {"k": 0, "revision": 1.0}, "to": [{"k": 1, "base": null}]}',
+        b'{"from": {"k": "0", "revision": 1}, "to": [{"k": 1, "base": null}]}',
+        b'{"from": {"k": 0, "revision": 1}, "to": [' + b'{"k": 1, "base": null},' * 3000 + b"]}",
+    ],
+    ids=range(13),
+)
+def test_one_edit_for_many_images_wants_a_valid_list(page, refused, body):
+    refused(page.post("apply", body, JSON, client_id="ab" * 8), 413 if len(body) > 2**16 else 400)
+
+
+def test_one_edit_for_many_images_wants_images_that_are_there(page, refused):
+    def apply(k=0, revision=1, to=1, **params):
+        body = json.dumps({"from": {"k": k, "revision": revision}, "to": [{"k": to, "base": None}]})
+        return page.post("apply", body.encode(), JSON, **({"client_id": "ab" * 8} | params))
+
+    refused(apply(to=130), 404)
+    refused(apply(k=130), 404)
+    refused(apply(revision=99), 404)
+    refused(apply(k=1, to=2), 404)  # the revision is one of image 0
+    refused(apply(author="propagated"))
+    refused(apply(client_id="x"))
+    refused(page.get("newest", images=",".join(map(str, range(201)))))
+
+
 def test_images_and_files_are_found_by_their_names_only(page, refused):
     for k in ("-1", "130", "1e2", "NaN", "0x1", "train", "0%00", "٣", "..%2f..%2fetc%2fpasswd"):
         for what in ("", "/picture", "/edit"):
@@ -205,6 +243,7 @@ PLACES = (
     "decision",
     "picture",
     "history",
+    "region",
 )
 PATHS = [
     "session",
@@ -212,10 +251,12 @@ PATHS = [
     "items",
     "export",
     "images",
+    "newest",
+    "apply",
     *(f"images/{k}/{what}" for k in (0, 999) for what in PLACES),
 ]
 NAMES = """base client_id author note layers heads queries revision order class limit search status images
-    layer head query view"""
+    layer head query view x y"""
 VALUES = st.sampled_from(["all", "none", "0", "1", "NaN", "-1", "cls", "rollout", "1e9", "abcdef012345"])
 METHODS = ("GET", "POST", "POST", "POST", "PUT", "DELETE", "HEAD", "OPTIONS")
 

@@ -2,6 +2,7 @@
 
 import tempfile
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 from anyio import from_thread
@@ -10,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
+from sigmoid_vit.data import BadImage
 from sigmoid_vit.editor import request_fields as p
 from sigmoid_vit.editor.part_edits import STATUSES
 from sigmoid_vit.editor.responses import AsciiJson, Refused, top_classes
@@ -28,6 +30,7 @@ def routes() -> list[Route]:
         Route("/session", session),
         Route("/queue", queue),
         Route("/items", items),
+        Route("/newest", newest),
         Route("/export", export),
         Route(image, describe),
         Route(f"{image}/edit", edit),
@@ -62,6 +65,18 @@ def queue(request: Request) -> Response:
 def items(request: Request) -> Response:
     s = _session(request)
     return AsciiJson({"items": s.queue.items(p.images(request, len(s.part), PAGE))})
+
+
+def newest(request: Request) -> Response:
+    """The current edits of images: revision and author, None without one. Unreadable files are left out."""
+    s = _session(request)
+    found = []
+    for k in p.images(request, len(s.part), p.APPLIED):
+        with suppress(BadImage):
+            edit = s.edits.newest_and_current(k)[1]
+            facts = {"revision": edit and edit.revision, "author": edit and edit.author}
+            found.append({"k": k, "id": s.part.ids[k], "status": s.edits.status[k], **facts})
+    return AsciiJson({"images": found})
 
 
 def describe(request: Request) -> Response:

@@ -17,6 +17,7 @@ from sigmoid_vit.edits.store import StoredEdit
 from sigmoid_vit.model.edit import AttentionEdit
 
 SMALL_BODY = 4096  # bytes, where the body is no grid
+APPLY_BODY = 2**16  # bytes, where it names many images
 
 Change = Callable[[Request, Session, int, bytes], StoredEdit]  # request, session, image number, body
 
@@ -25,7 +26,8 @@ def routes() -> list[Route]:
     """The addresses below api/."""
     changes = {"edit": save, "delete": delete, "restore": restore, "accept": accept, "skip": skip}
     endpoints = {"predict": predict} | {name: _change(change) for name, change in changes.items()}
-    return [Route(f"/images/{{k}}/{name}", e, methods=["POST"]) for name, e in endpoints.items()]
+    of_images = [Route(f"/images/{{k}}/{name}", e, methods=["POST"]) for name, e in endpoints.items()]
+    return [*of_images, Route("/apply", apply, methods=["POST"])]
 
 
 async def predict(request: Request) -> Response:
@@ -36,6 +38,17 @@ async def predict(request: Request) -> Response:
     probabilities = await run_in_threadpool(s.predictor.edited, k, edit)
     unedited = await run_in_threadpool(s.predictor.unedited, k)
     return AsciiJson(top_classes(probabilities, unedited, s.part.labels[k]))
+
+
+async def apply(request: Request) -> Response:
+    """One edit for many images: each is a save of its own, and what was saved meanwhile stays."""
+    s: Session = request.app.state.session
+    body = await read_body(request, APPLY_BODY)
+    source, revision, targets = p.application(body, len(s.part))
+    author, client_id = p.author(request, s.author), p.client_id(request)
+    apply_to = s.edits.apply
+    saved, refused = await run_in_threadpool(apply_to, source, revision, targets, author, client_id)
+    return AsciiJson({"saved": saved, "refused": refused})
 
 
 def save(request: Request, s: Session, k: int, body: bytes) -> StoredEdit:

@@ -1,5 +1,7 @@
 """The edits of a part's images: read for the page, saved for the person, nothing overwritten in silence."""
 
+import hashlib
+import sys
 import threading
 
 import numpy as np
@@ -88,6 +90,41 @@ class PartEdits:
         """Say that the image needs no edit, or cannot have one: a revision without edited cells."""
         value, edited = np.zeros(self.grid, np.float32), np.zeros(self.grid, bool)
         return self.save(i, value, edited, base, note=SKIPPED + reason, **fields)
+
+    def apply(
+        self, source: int, revision: int, targets: list[tuple[int, int | None]], author: str, client_id: str
+    ) -> tuple[list[dict], list[dict]]:
+        """Save one edit, a revision of image `source`, on other images.
+
+        Args:
+            targets: number and `base` of each image, see `save`.
+            client_id: of the whole; the same one again saves nothing twice.
+
+        Returns:
+            {"k", "revision", "status"} of the images where it was saved, and of the others {"k", "author"},
+            who has saved or taken back an edit meanwhile, None where the file cannot be read.
+
+        Raises:
+            Refused: the revision has no edited cells.
+        """
+        edit, saved, refused = self.revision(source, revision), [], []
+        if edit.deleted or not edit.edited.any():
+            raise Refused(400, f"revision {revision} has no edited cells; there is nothing to apply")
+        note = f"the edit of {self.ids[source]}, revision {revision}"
+        scope = {name: getattr(edit, name) for name in ("layers", "heads", "queries")}
+        for i, base in targets:
+            name = hashlib.sha256(f"{client_id} {i}".encode()).hexdigest()[:32]
+            fields = {"author": author, "client_id": name, "note": note} | scope
+            try:
+                stored = self.save(i, edit.value, edit.edited, base, **fields)
+            except Conflict as conflict:
+                refused.append({"k": i, "author": conflict.theirs.author if conflict.theirs else ""})
+            except BadImage as error:
+                print(f"warning: {error}", file=sys.stderr)
+                refused.append({"k": i, "author": None})
+            else:
+                saved.append({"k": i, "revision": stored.revision, "status": self.status[i]})
+        return saved, refused
 
     def delete(self, i: int, author: str, base: int | None, client_id: str) -> StoredEdit:
         """Take the current edit away; it stays in the history. Raises `Conflict`."""

@@ -12,6 +12,7 @@ from sigmoid_vit.editor.responses import Refused
 from sigmoid_vit.edits.store import PROPAGATED
 
 TEXT_LENGTHS = {"author": 100, "note": 2000, "reason": 500, "search": 200}  # in characters
+APPLIED = 200  # images that one edit is applied to at a time
 POINTS = 10_000  # places along each side of an image that a point may have
 
 
@@ -149,6 +150,33 @@ def reason(body: bytes) -> str:
     if not found:
         raise Refused(400, 'the body must be the JSON {"reason": "..."} with a reason')
     return found
+
+
+def application(body: bytes, n: int) -> tuple[int, int, list[tuple[int, int | None]]]:
+    """The JSON {"from": {"k", "revision"}, "to": [{"k", "base"}, ...]}: which edit goes to which images.
+
+    Returns:
+        Image and revision of the edit, and number and base (None: no edit) of at most APPLIED other images.
+    """
+    try:
+        content = json.loads(body)
+        source, revision = (_whole(content["from"][name]) for name in ("k", "revision"))
+        bases = {_whole(t["k"]): None if t["base"] is None else _whole(t["base"]) for t in content["to"]}
+        is_each_one_once = len(bases) == len(content["to"]) and source not in bases
+    except (ValueError, RecursionError, KeyError, TypeError):
+        is_each_one_once, bases = False, {}
+    if not (is_each_one_once and 0 < len(bases) <= APPLIED):
+        shape = '{"from": {"k", "revision"}, "to": [{"k", "base"}, ...]}'
+        raise Refused(400, f"the body must be the JSON {shape} with 1 to {APPLIED} other images, each once")
+    if max(source, *bases) >= n:
+        raise Refused(404, f"the number of an image must be a whole number from 0 to {n - 1}")
+    return source, revision, list(bases.items())
+
+
+def _whole(given: object) -> int:
+    if type(given) is not int or not 0 <= given < 10**15:
+        raise ValueError(given)
+    return given
 
 
 def _indices(given: str, what: str, count: int) -> list[int]:

@@ -7,6 +7,12 @@ const HOPELESS = [400, 404, 405, 409, 411, 413, 415]; // sending it again would 
 export const GONE = 410; // the data set has no such image now
 const ABSENT = [GONE, 424]; // or its file cannot be read: the changes of other images go first
 
+/** A new name for a change. */
+export function randomId() {
+  const random = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(random, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
 export class Saver {
   // store {read() -> text or null, write(text)}: outlives the page.
   // on {send(change) -> {revision, created, status}, or an error {status (0: no response), message,
@@ -23,8 +29,7 @@ export class Saver {
   }
   /** Queue a change {kind, id, params, grid, base: the newest known revision, ...}; returns its client id. */
   add(change) {
-    const random = crypto.getRandomValues(new Uint8Array(16));
-    const client_id = Array.from(random, (byte) => byte.toString(16).padStart(2, "0")).join("");
+    const client_id = randomId();
     this.#keep([...this.pending, { ...change, client_id }]);
     this.resume();
     return client_id;

@@ -9,6 +9,7 @@ import { openNext, openPrevious } from "../work/opening.js";
 import { endStroke, fill, redo, repeat, resizeRegion, setBrush, undo } from "../work/painting.js";
 import * as queue from "../work/queue.js";
 import { show, state } from "../work/state.js";
+import { openApplying } from "./applying.js";
 import { showHistory } from "./revisions.js";
 
 export function listenToControls(view) {
@@ -34,6 +35,8 @@ export function listenToControls(view) {
         type === "button" && Object.assign($("skip-reason"), { value }).focus(),
       "to-picture": () => $("canvas").focus(),
       "help-open": () => $("help").showModal(),
+      "apply-open": openApplying,
+      "apply-close": () => $("apply").close(),
       "note-open": () => $("note").focus(),
       export: download,
       copy: copyCommand,

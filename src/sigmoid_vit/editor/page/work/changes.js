@@ -62,7 +62,7 @@ export function typeNote(note) {
   show();
 }
 
-const author = () => ($("author").validity.valid && $("author").value.trim()) || state.session.author;
+export const author = () => ($("author").validity.valid && $("author").value.trim()) || state.session.author;
 
 /** Save a change of any `kind` the server takes: a state for undo unless it is a step of undo or redo. */
 export function change(kind, facts = {}, isState = true) {
@@ -93,6 +93,19 @@ export function takeTheirs(id, { revision: target, deleted }, grid) {
   const params = { author: author() };
   const clientId = saving.add({ kind, id, params, base: null, grid: Array.from(grid.bytes), target });
   undo.push(deleted ? null : clientId);
+  keepUndo(id, undo);
+}
+
+/**
+ * An image has a new state that was saved beside its undo list: one step of it.
+ * @param before, revision: its newest revision before that and now
+ * @param entry the state: a revision, or null for no edit
+ */
+export function noteSaved(id, before, revision, entry) {
+  const kept = keptUndo(id);
+  const undo = kept.newest === (before ?? undefined) ? kept : new UndoList({ entries: [before] });
+  undo.push(entry);
+  undo.newest = revision;
   keepUndo(id, undo);
 }
 

@@ -85,6 +85,9 @@ export function next() {
   return images.find((_, i) => i > place && ["todo", "propagated"].includes(statuses[i]));
 }
 
+/** The numbers of the images in the list, in its order. */
+export const listed = () => images;
+
 /** The image above the chosen one; undefined at the top. */
 export const above = () => images[placeOf(chosen) - 1];
 
