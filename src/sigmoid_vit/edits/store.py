@@ -92,8 +92,8 @@ class EditStore:
 
     Undo, restore and delete add revisions too; none is ever changed or removed. Any number of processes of
     one computer write (see `writers`), from any number of threads, and others read at any time; a save is
-    checked and written in one transaction. What `save` returned survives a kill and a power cut; every revision
-    carries its SHA-256, which is compared when the store is opened and when the revision is read.
+    checked and written in one transaction. What `save` returned survives a kill and a power cut; every
+    revision carries its SHA-256, which is compared when the store is opened and when it is read.
 
     Args:
         path: the file; made, with its folder, unless `readonly`.
@@ -214,9 +214,13 @@ class EditStore:
 
     def current_all(self, author: str | None = None) -> dict[str, StoredEdit]:
         """The current edit of every image that has one (and is by `author`, if given), sorted by image id."""
+        edits = self.newest_all().items()
+        return {i: edit for i, edit in edits if not edit.deleted and author in (None, edit.author)}
+
+    def newest_all(self) -> dict[str, StoredEdit]:
+        """The newest revision of every image that has one, deletions among them, sorted by image id."""
         newest = "WHERE revision IN (SELECT max(revision) FROM edit GROUP BY image_id) ORDER BY image_id"
-        edits = [edit for edit in self._select(newest) if not edit.deleted]
-        return {edit.image_id: edit for edit in edits if author in (None, edit.author)}
+        return {edit.image_id: edit for edit in self._select(newest)}
 
     def history(self, image_id: str | None = None) -> list[StoredEdit]:
         """All revisions of an image (None: of all images), oldest first, deletions among them."""

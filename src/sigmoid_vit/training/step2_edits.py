@@ -52,7 +52,7 @@ def take_edits(
             told += f"; {CHANGED}"
         if s.control not in ("none", "no_edits"):
             maps = maps.control(s.control, s.seed)
-    plan = make_plan(s, train.part.labels, maps.has_edit, maps.erases, ~maps.propagated)
+    plan = make_plan(s, train.part.labels, maps.has_edit, maps.erases, ~maps.propagated, maps.unchanged)
     if s.control == "no_edits":
         plan.says += f"; control: the {len(plan.images)} images alone, without edits"
     if network.accelerator.is_main_process:
