@@ -7,13 +7,16 @@ import { startAnew } from "./base/leaving.js";
 import { openDrafts, storage } from "./base/storage.js";
 import { listenToControls } from "./screen/controls.js";
 import { listenToKeys } from "./screen/keys.js";
+import { listenToAcceptMany } from "./screen/many.js";
 import "./screen/panels.js";
 import { listenToPointer } from "./screen/pointer.js";
+import { listenToReviews } from "./screen/reviews.js";
 import { View } from "./screen/view.js";
 import { choose, open } from "./work/opening.js";
 import * as queue from "./work/queue.js";
 import * as saving from "./work/saving.js";
 import { set, state } from "./work/state.js";
+import * as team from "./work/team.js";
 
 takeToken();
 window.addEventListener("hashchange", startAnew);
@@ -34,11 +37,14 @@ async function start(session) {
   queue.start(session, choose);
   shareToken(); // now, as the drafts of the tabs that it starts anew are theirs
   listenToControls(view);
+  listenToReviews();
+  listenToAcceptMany();
   listenToPointer(view, listenToKeys(view));
   saving.resume();
   const last = storage("session").get("image");
   if (last !== null && Number(last) < session.images) await open(Number(last));
   await queue.load("first");
+  team.start();
 }
 
 function showSession({ run, split, author, command, layers, heads }) {

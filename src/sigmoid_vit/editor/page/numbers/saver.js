@@ -7,6 +7,14 @@ const HOPELESS = [400, 404, 405, 409, 411, 413, 415]; // sending it again would 
 export const GONE = 410; // the data set has no such image now
 const ABSENT = [GONE, 424]; // or its file cannot be read: the changes of other images go first
 
+const REVIEWS = ["approve", "send_back"]; // of what is not the newest any more: to be looked at anew
+
+/** 32 random hexadecimal digits. */
+export function randomName() {
+  const random = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(random, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
 export class Saver {
   // store {read() -> text or null, write(text)}: outlives the page.
   // on {send(change) -> {revision, created, status}, or an error {status (0: no response), message,
@@ -23,8 +31,7 @@ export class Saver {
   }
   /** Queue a change {kind, id, params, grid, base: the newest known revision, ...}; returns its client id. */
   add(change) {
-    const random = crypto.getRandomValues(new Uint8Array(16));
-    const client_id = Array.from(random, (byte) => byte.toString(16).padStart(2, "0")).join("");
+    const client_id = randomName();
     this.#keep([...this.pending, { ...change, client_id }]);
     this.resume();
     return client_id;
@@ -61,8 +68,9 @@ export class Saver {
   }
   /** Resolves when the next change can be sent. */
   async #fail(change, error) {
-    if (error.theirs) return this.#to({ kind: "conflict", change, error });
-    if (error.theirs === null) return void (change.base = null); // a store without the image: no conflict
+    const isReview = REVIEWS.includes(change.kind);
+    if (error.theirs && !isReview) return this.#to({ kind: "conflict", change, error });
+    if (error.theirs === null && !isReview) return void (change.base = null); // a store without the image
     const isKept = !HOPELESS.includes(error.status);
     this.#to({ kind: "failed", change, error, isKept });
     if (ABSENT.includes(error.status)) {

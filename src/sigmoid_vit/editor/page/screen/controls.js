@@ -18,6 +18,8 @@ export function listenToControls(view) {
       redo: () => step(1),
       reset: () => change("delete"),
       accept: () => change("accept"),
+      "accept-next": () => (change("accept"), openNext()),
+      unchanged: () => (change("unchanged"), openNext()),
       reject: () => change("delete"),
       next: openNext,
       skip,
@@ -46,6 +48,7 @@ export function listenToControls(view) {
       note: () => revise({ note: $("note").value.trim() }),
       author: () => $("author").reportValidity() && storage("local").set("author", $("author").value.trim()),
       language: changeLanguage,
+      reviewing: () => (queue.changeRole(), show()),
     },
     toggle: { history: showHistory },
   };

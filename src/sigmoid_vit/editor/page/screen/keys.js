@@ -23,7 +23,8 @@ export function listenToKeys(view) {
   }
 
   function press(key, target) {
-    const button = document.querySelector(`[data-keys~="${CSS.escape(key)}"]`);
+    const buttons = [...document.querySelectorAll(`[data-keys~="${CSS.escape(key)}"]`)];
+    const button = buttons.find((each) => each.checkVisibility());
     const isRange = target.type === "range"; // its own keys are the arrows and Home
     if (key in ARROWS && !isRange) moveCursor(ARROWS[key]);
     else if (/^\d$/.test(key)) setBrush({ target: key / 10, ...(isBrush(state.brush) && { tool: "set" }) });
@@ -33,7 +34,7 @@ export function listenToKeys(view) {
     } else if (key === "Enter" && target === canvas) act(state.cursor);
     else if (key === "h") view.hide(true);
     else if (key === "Escape") setPolygon([]);
-    else if (button?.checkVisibility() && !(isRange && key === "Home")) button.click();
+    else if (button && !(isRange && key === "Home")) button.click();
     else return false;
     return true;
   }

@@ -4,7 +4,7 @@ import { errorText } from "../base/api.js";
 import { $, element, indices, t, timeOf } from "../base/dom.js";
 import { on } from "../base/events.js";
 import * as queue from "../work/queue.js";
-import { isNoteWaiting } from "../work/changes.js";
+import { isLeft, isNoteWaiting } from "../work/changes.js";
 import { waiting } from "../work/saving.js";
 import { state } from "../work/state.js";
 import { colour, scaleOfEdits } from "./view.js";
@@ -43,11 +43,11 @@ function showAll() {
 function showFacts() {
   const { info, session, query, grid, note, scale } = state;
   const edit = waiting(info.id) ? null : info.edit;
-  const isSkipped = edit && info.status === "skipped"; // its note is the reason
+  const reason = edit && isLeft(edit) ? edit.note.replace(/^[^:]*/, "") : "";
   const texts = {
     "image-name": info.id,
     "true-class": `${t("true_class")}: ${session.classes[info.label]}`,
-    "image-status": t(`status_${info.status}`) + (isSkipped ? edit.note.replace(/^skipped/, "") : ""),
+    "image-status": t(`status_${info.status}`) + reason,
     "review-text": t("propagated", { confidence: edit?.confidence?.toFixed(2) ?? "–" }),
     query: query === "cls" ? t("query_cls") : t("query_patch", grid.place(Number(query))),
     "map-shown": t(state.isExact ? `map_${$("map").value}` : "map_estimate"),
@@ -58,8 +58,8 @@ function showFacts() {
   $("stage").dataset.map = $("map").value;
   $("review").hidden = !edit || info.status !== "propagated";
   $("per-head").hidden = !edit?.per_head;
-  $("resized").hidden = !edit?.resized || isSkipped;
-  $("other-weights").hidden = !edit?.other_weights || isSkipped;
+  $("resized").hidden = !edit?.resized || isLeft(edit);
+  $("other-weights").hidden = !edit?.other_weights || isLeft(edit);
   if (document.activeElement !== $("note")) $("note").value = note; // what is typed there stays
 }
 
