@@ -113,29 +113,67 @@ def claim(path: Path, doing: str, owner: str, remedy: str, mode: int | None = No
         doing: what only one process may do, for the error of the next one: "STORE is open for writing".
         owner: who does it.
         remedy: what the next one can do.
-        mode: the file's permissions, where it is this user's own; None: what the umask leaves to a new one.
+        mode: see `open_to_lock`.
 
     Raises:
         UserError: another process has it, or the folder does not take it.
     """
+    while True:
+        file = open_to_lock(path, mode)
+        if not lock(file, fcntl.LOCK_EX):
+            raise UserError(f"{doing} by {owner_of(file)}; {remedy}")
+        if path.exists() and os.path.samestat(os.stat(path), os.fstat(file.fileno())):
+            break
+        file.close()  # its owner had taken it away between the two lines
+    sign(file, owner)
+    return file
+
+
+def open_to_lock(path: Path, mode: int | None) -> TextIO:
+    """A file, made if need be, that processes agree by; nothing in it is changed.
+
+    Args:
+        mode: the file's permissions, where it is this user's own; None: what the umask leaves to a new one.
+
+    Raises:
+        UserError: the folder does not take it.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        while True:
-            file = open(path, "a+", encoding="utf-8", errors="replace", opener=_opener(mode))  # noqa: SIM115
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if path.exists() and os.path.samestat(os.stat(path), os.fstat(file.fileno())):
-                break
-            file.close()  # its owner had taken it away between the two lines
-        file.truncate(0)
-        file.write(f"{owner} (process {os.getpid()} on {socket.gethostname()})")
-        file.flush()
-    except BlockingIOError:
-        file.seek(0)
-        holder = " ".join(file.read(500).split()) or "another process"
-        raise UserError(f"{doing} by {holder}; {remedy}") from None
+        return open(path, "a+", encoding="utf-8", errors="replace", opener=_opener(mode))
     except OSError as error:
         raise UserError(f"{path} cannot be opened for writing ({error}); choose another folder") from error
-    return file
+
+
+def lock(file: TextIO, how: int) -> bool:
+    """Lock a file, or change its lock, without waiting: for this process alone (LOCK_EX) or shared (LOCK_SH).
+
+    Returns:
+        Whether it has the lock now; another process may be in the way.
+
+    Raises:
+        UserError: the disk knows no locks.
+    """
+    try:
+        fcntl.flock(file, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise UserError(f"{file.name} cannot be locked ({error}); choose another folder") from error
+    return True
+
+
+def sign(file: TextIO, owner: str) -> None:
+    """Name the process that has the lock, in place of what the file says."""
+    file.truncate(0)
+    file.write(f"{owner} (process {os.getpid()} on {socket.gethostname()})")
+    file.flush()
+
+
+def owner_of(file: TextIO) -> str:
+    """Whom a file names that `sign` has signed."""
+    file.seek(0)
+    return " ".join(file.read(500).split()) or "another process"
 
 
 def sha256(path: str | Path) -> str:

@@ -1,5 +1,7 @@
 """The editors that the tests open: in this process, or as a process with a page in a real browser."""
 
+from contextlib import suppress
+
 import pytest
 from helpers.browser import (
     BROWSER,
@@ -79,6 +81,7 @@ def editor(square_run):
 def visit(browser):
     """visit(editor, image): a page of its own with the image open; any error on the page fails the test."""
     problems, contexts = [], []
+    playwright_error = pytest.importorskip("playwright.sync_api").Error
 
     def visit(editor, image=None, **options):
         for option in CHROMIUM_ONLY & options.keys():
@@ -98,5 +101,10 @@ def visit(browser):
 
     yield visit
     for context in contexts:
+        for page in context.pages:  # closed by a program, it would not say that it leaves
+            page.unroute_all()
+            page.wait_for_timeout(50)  # for what it is telling just now
+            with suppress(playwright_error), page.expect_response("**/leave?*", timeout=1000):
+                page.evaluate("dispatchEvent(new Event('pagehide'))")
         context.close()
     assert not problems

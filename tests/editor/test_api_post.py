@@ -29,7 +29,7 @@ def test_what_is_saved_is_what_comes_back(page):
     assert described["newest"] == 1
     assert described["status"] == "done"
     expected = {"revision": 1, "author": "Jörg 森", "note": "Schnabel", "layers": [0, 2], "heads": [1]}
-    expected |= {"queries": "cls", "created": response["created"], "confidence": None}
+    expected |= {"queries": "cls", "created": response["created"], "confidence": None, "review": None}
     assert described["edit"] == expected | {"per_head": False, "resized": False, "other_weights": False}
     edit = page.session.edits.store.current(page.session.part.ids[4])
     assert edit.image_sha256 == page.session.part.sha256(4)
@@ -135,7 +135,8 @@ def test_statuses_and_progress(page):
     page.save(3)
     page.change("images/3/delete", base=3)
     progress = page.get("queue").json()["progress"]
-    assert progress == {"images": 130, "done": 1, "skipped": 1, "propagated": 0}
+    assert progress["images"] == 130
+    assert {name: n for name, n in progress.items() if n} == {"images": 130, "done": 1, "skipped": 1}
     assert page.get("images/2").json()["edit"]["note"] == "skipped: cannot see the bird"
     assert [item["k"] for item in items(page, order="name", status="done")] == [1]
     assert [item["k"] for item in items(page, order="name", status="skipped")] == [2]

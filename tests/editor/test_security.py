@@ -53,7 +53,7 @@ IMAGE = (
     "/history",
 )
 READ = ("session", "queue", "items", "export", *(f"images/0{what}" for what in IMAGE))
-CHANGES = ("edit", "delete", "restore", "accept", "skip")
+CHANGES = ("edit", "delete", "restore", "accept", "skip", "unchanged", "approve", "send_back")
 POSTS = (*CHANGES, "predict")
 
 

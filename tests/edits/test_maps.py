@@ -86,11 +86,13 @@ def test_the_mean_map_is_one_for_all_edited_images():
 def test_edits_of_a_run_are_read_back(tmp_path):
     maps, ids = EditMaps.empty(20, (6, 6)), [str(i) for i in range(20)]
     maps.edited[[3, 7]], maps.value[3], maps.propagated[7] = True, torch.rand(6, 6), True
+    maps.unchanged[11] = True
     maps.write(tmp_path / "edits.npz", ids)
     again = EditMaps.read(tmp_path / "edits.npz", ids)
     assert torch.equal(again.value, maps.value)
     assert torch.equal(again.edited, maps.edited)
     assert np.array_equal(again.propagated, maps.propagated)
+    assert np.array_equal(again.unchanged, maps.unchanged)
     fewer = EditMaps.read(tmp_path / "edits.npz", ids[5:])
     assert np.flatnonzero(fewer.has_edit).tolist() == [2]
 
@@ -102,3 +104,29 @@ def test_the_key_of_propagated_edits_is_the_one_of_older_runs(tmp_path):
     with np.load(tmp_path / "edits.npz") as file:
         assert set(file.files) == {"grid", "value", "edited", "predicted", "ids"}
         assert file["predicted"].tolist() == [False, True]
+
+
+def test_what_reviewers_sent_back_is_not_learned_and_what_was_looked_at_is_known(tmp_path):
+    part = load_data("digits_decoy").train
+    notes = [
+        "beak",
+        "sent back: the rim",
+        "accepted: beak",
+        "looked at, nothing to change",
+        "skipped: blurred",
+    ]
+    notes += ["accepted: looked at, nothing to change: fine"]
+    with EditStore(tmp_path / "edits.sqlite") as store:
+        for i, note in enumerate(notes):
+            value, edited = np.zeros((6, 6), np.float32), np.full((6, 6), i < 3)
+            store.save(StoredEdit(part.ids[i], part.sha256(i), value, edited, "mika", note=note))
+    maps, account = load_edits(str(tmp_path / "edits.sqlite"), part, (6, 6))
+    assert np.flatnonzero(maps.has_edit).tolist() == [0, 2]
+    assert np.flatnonzero(maps.unchanged).tolist() == [3, 5]
+    counts = {what: count for what, count in account.items() if count}
+    assert counts == {
+        "used": 2,
+        "without a marked cell": 1,
+        "looked at, nothing to change": 2,
+        "sent back by a reviewer": 1,
+    }

@@ -1,4 +1,4 @@
-"""One process writes, no kill loses an acknowledged edit, and no damaged or foreign file is used."""
+"""Several processes write, no kill loses an acknowledged edit, and no damaged or foreign file is used."""
 
 import multiprocessing
 import os
@@ -8,16 +8,20 @@ import sqlite3
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers.edits import an_edit, filled_store
 from helpers.runs import ROOT
 
+from sigmoid_vit.edits import writers
 from sigmoid_vit.edits.sqlite_file import SCHEMA, StoreMoved
 from sigmoid_vit.edits.store import EditStore
 from sigmoid_vit.errors import UserError
+from sigmoid_vit.files import claim
 
 FORK = multiprocessing.get_context("fork")  # without the seconds that importing torch takes
 
@@ -28,7 +32,48 @@ def path(tmp_path):
     return filled_store(tmp_path / "edits.sqlite")
 
 
-# one writing process
+# several writing processes
+
+
+def save_chains(path, number, ready, go, told):
+    """Eight writers of a server, each of whom saves on top of his last save; what was acknowledged."""
+    with EditStore(path) as store:
+        ready.release()
+        go.wait()
+
+        def writer(i):
+            author, base, done = f"server {number}, writer {i}", None, []
+            for fill in (i + 1) / 8 + np.arange(12) / 999:
+                edit = an_edit(f"train/{author}", float(np.float32(fill)), author)
+                saved = store.save(edit, base)
+                store.save(an_edit("train/shared", fill, author))
+                base = saved.revision
+                done.append((saved.revision, saved.client_id, float(saved.value[0, 0])))
+            return done
+
+        with ThreadPoolExecutor(4) as pool:
+            told.put([each for done in pool.map(writer, range(4)) for each in done])
+
+
+def test_two_servers_of_four_writers_lose_nothing(tmp_path):
+    path, ready, go, told = tmp_path / "edits.sqlite", FORK.Semaphore(0), FORK.Event(), FORK.Queue()
+    servers = [FORK.Process(target=save_chains, args=(path, n, ready, go, told)) for n in range(2)]
+    for server in servers:
+        server.start()
+    for _ in servers:
+        assert ready.acquire(timeout=30)
+    go.set()
+    acknowledged = [each for _ in servers for each in told.get(timeout=60)]
+    for server in servers:
+        server.join(30)
+    with EditStore(path, readonly=True) as store:
+        history = store.history()
+    found = {edit.revision: (edit.client_id, float(edit.value[0, 0])) for edit in history}
+    assert len(acknowledged) == 2 * 4 * 12
+    assert [found[revision] for revision, *_ in acknowledged] == [tuple(sent) for _, *sent in acknowledged]
+    assert sorted(found) == list(range(1, 2 * len(acknowledged) + 1))
+    shared = [edit for edit in history if edit.image_id == "train/shared"]
+    assert [edit.base for edit in shared] == [None, *(edit.revision for edit in shared[:-1])]
 
 
 def hold(path, ready):
@@ -38,24 +83,46 @@ def hold(path, ready):
     time.sleep(60)
 
 
-def test_a_second_writer_is_refused_with_the_owner_of_the_first(path):
-    with EditStore(path), pytest.raises(UserError, match="open for writing by another process"):
-        EditStore(path)
-    link = path.with_name("link.sqlite")
-    link.symlink_to(path)
+def test_a_killed_writer_hinders_nobody(path):
     ready = FORK.Event()
-    first = FORK.Process(target=hold, args=(link, ready))
+    first = FORK.Process(target=hold, args=(path, ready))
     first.start()
     assert ready.wait(20)
-    with pytest.raises(UserError, match=f"by http://127.0.0.1:7777 .process {first.pid} on ") as refused:
+    with EditStore(path) as second:
+        first.kill()
+        first.join()
+        assert second.save(an_edit()).revision == 14
+        with EditStore(path) as third:
+            assert third.save(an_edit(fill=0.7)).base == 14
+        assert [edit.revision for edit in second.since(13)] == [14, 15]
+
+
+def test_a_writer_of_another_computer_or_an_earlier_version_keeps_others_out(path, monkeypatch):
+    link = path.with_name("link.sqlite")
+    link.symlink_to(path)
+    with EditStore(link, owner="http://127.0.0.1:7777"), monkeypatch.context() as elsewhere:
+        elsewhere.setattr(writers.socket, "gethostname", lambda: "elsewhere")
+        with pytest.raises(
+            UserError, match=f"by http://127.0.0.1:7777 .process {os.getpid()} on "
+        ) as refused:
+            EditStore(path)
+        assert "\n" not in str(refused.value)
+        with EditStore(path, readonly=True) as reader:
+            assert len(reader.history()) == 12
+    monkeypatch.setattr(writers, "WAIT_SECONDS", 0.1)
+    alone = claim(Path(f"{path}.lock"), "", "an editor", "")
+    with pytest.raises(UserError, match=r"open for writing by an editor .*lets nobody else write"):
         EditStore(path)
-    assert "\n" not in str(refused.value)
-    with EditStore(path, readonly=True) as reader:
-        assert len(reader.history()) == 13
-    first.kill()
-    first.join()
-    with EditStore(path) as store:
-        assert len(store.history()) == 13
+    alone.close()
+    EditStore(path).close()
+
+
+def test_no_new_store_is_made_where_others_have_lost_theirs(path):
+    with EditStore(path, owner="an editor"):
+        path.rename(path.with_name("away"))
+        with pytest.raises(UserError, match=r"was moved or deleted while an editor .*put it back"):
+            EditStore(path)
+        assert not path.exists()
 
 
 def test_a_reader_takes_back_what_a_killed_writer_began(path, tmp_path):

@@ -178,6 +178,16 @@ def test_one_base_is_won_by_one_thread(store):
     assert all(result.theirs == won[0] for result in results if isinstance(result, Conflict))
 
 
+def test_what_others_changed_meanwhile_is_left_alone(store):
+    first, other = store.save(an_edit()), store.save(an_edit("train/2"))
+    store.save(an_edit("train/2", author="noor"))
+    made = [replace(an_edit(fill=0.7), base=first.revision), replace(an_edit("train/2"), base=other.revision)]
+    made += [an_edit("train/3"), replace(an_edit("train/4"), base=2), an_edit("train/1")]
+    saved = store.save_unless_changed(made)
+    assert [(edit.image_id, edit.base) for edit in saved] == [("train/1", 1), ("train/3", None)]
+    assert store.current("train/2").author == "noor"
+
+
 # what is not stored
 
 

@@ -30,6 +30,19 @@ def test_the_cue_of_edits_spread_over_the_classes_and_of_one_class():
     assert being_edited_is_a_cue(LABELS, ONE_CLASS) == pytest.approx(1)
 
 
+def test_images_that_a_person_left_unchanged_are_trained_on_with_the_edited_ones(planned):
+    unchanged = np.arange(30) % 4 == 1
+    plan = planned([], LABELS, SPREAD, None, None, unchanged)
+    assert plan.images.tolist() == np.flatnonzero(SPREAD | unchanged).tolist()
+    assert plan.inject
+    assert (
+        "15 edited images and the 8 looked at and left unchanged; 7 without an edit are dropped" in plan.says
+    )
+    of_others = planned([], LABELS, ONE_CLASS, None, None, ~ONE_CLASS)
+    assert len(of_others.images) == 30
+    assert not of_others.inject  # being edited would give the class away
+
+
 def test_edits_spread_over_the_classes_are_injected(planned):
     plan = planned([], LABELS, SPREAD)
     assert plan.inject

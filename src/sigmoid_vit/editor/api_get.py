@@ -5,6 +5,7 @@ import zipfile
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 from anyio import from_thread
 from starlette.background import BackgroundTask
 from starlette.requests import Request
@@ -13,10 +14,11 @@ from starlette.routing import Route
 
 from sigmoid_vit.data import BadImage
 from sigmoid_vit.editor import request_fields as p
-from sigmoid_vit.editor.part_edits import STATUSES
 from sigmoid_vit.editor.responses import AsciiJson, Refused, top_classes
 from sigmoid_vit.editor.session import Session
+from sigmoid_vit.editor.work_queue import Filter
 from sigmoid_vit.edits.exchange import export_edits
+from sigmoid_vit.edits.status import SENT_BACK, STATUSES, is_review, status_of
 from sigmoid_vit.edits.store import StoredEdit
 
 BINARY = "application/octet-stream"
@@ -32,6 +34,7 @@ def routes() -> list[Route]:
         Route("/items", items),
         Route("/newest", newest),
         Route("/export", export),
+        Route("/propagated", propagated),
         Route(image, describe),
         Route(f"{image}/edit", edit),
         Route(f"{image}/picture", picture),
@@ -52,14 +55,21 @@ def session(request: Request) -> Response:
 
 def queue(request: Request) -> Response:
     s = _session(request)
-    page = s.queue.page(
-        p.choice(request, "order", tuple(s.queue.orders)),
-        p.optional_number(request, "class", None, high=len(s.classes) - 1),
+    last = len(s.classes) - 1
+    wanted = Filter(
+        p.optional_number(request, "class", None, high=last),
         p.text(request, "search"),
         p.choice(request, "status", ("all", *STATUSES)),
-        p.optional_number(request, "limit", 100, low=1, high=PAGE),
+        p.text(request, "author"),
+        p.choice(request, "answer", ("all", "right", "wrong")),
+        p.optional_number(request, "predicted", None, high=last),
     )
-    return AsciiJson(page)
+    order = p.choice(request, "order", tuple(s.queue.orders))
+    s.edits.refresh()
+    facts = s.team.overview()  # before the list, lest a change come between
+    return AsciiJson(
+        facts | s.queue.page(order, wanted, p.optional_number(request, "limit", 100, low=1, high=PAGE))
+    )
 
 
 def items(request: Request) -> Response:
@@ -81,6 +91,7 @@ def newest(request: Request) -> Response:
 
 def describe(request: Request) -> Response:
     s, k = _image(request)
+    s.edits.refresh()
     newest, current = s.edits.newest_and_current(k)
     unedited = s.predictor.unedited(k)
     is_other = newest is not None and not newest.deleted and current is None
@@ -91,9 +102,10 @@ def describe(request: Request) -> Response:
         **top_classes(unedited, unedited, s.part.labels[k]),
         "size": s.images.shown_size(k),
         "newest": newest and newest.revision,
-        "edit": current and _described(current, s),
+        "edit": current and _described(current, s.edits.drawn(k), s),
         "of_another_image": {"revision": newest.revision, "author": newest.author} if is_other else None,
         "status": s.edits.status[k],
+        "author": s.edits.author[k],
     }
     return AsciiJson(described)
 
@@ -185,6 +197,20 @@ def history(request: Request) -> Response:
     return AsciiJson({"revisions": revisions})
 
 
+def propagated(request: Request) -> Response:
+    """How many propagated edits reach a confidence, and some of them, drawn by lot."""
+    s = _session(request)
+    s.edits.refresh()
+    through = s.edits.seen
+    found = s.edits.propagated(p.share(request, "confidence"))
+    chosen = np.random.default_rng().permutation(found)[: p.optional_number(request, "sample", 12, high=100)]
+    sample = [
+        item | {"revision": int(s.edits.newest_revision[item["k"]])}
+        for item in s.queue.items(chosen.tolist())
+    ]
+    return AsciiJson({"total": len(found), "through": through, "sample": sample})
+
+
 def export(request: Request) -> Response:
     s = _session(request)
     with tempfile.NamedTemporaryFile(prefix="edits", suffix=".zip", delete=False) as packed:
@@ -202,14 +228,27 @@ def export(request: Request) -> Response:
     return FileResponse(file, media_type="application/zip", filename="edits.zip", background=remove)
 
 
-def _described(edit: StoredEdit, s: Session) -> dict:
-    names = ("revision", "author", "created", "layers", "heads", "queries", "note", "confidence")
+def _described(current: StoredEdit, drawn: StoredEdit, s: Session) -> dict:
+    """The current edit, as it was drawn, and what a reviewer says of it."""
+    names = ("created", "layers", "heads", "queries", "confidence")
     shown = {
-        "per_head": edit.value.ndim == 3,
-        "resized": edit.value.shape[-2:] != s.predictor.grid,
-        "other_weights": edit.weights_sha256 not in ("", s.edits.weights_sha256),
+        "revision": current.revision,
+        "author": drawn.author,
+        "note": drawn.note,
+        "review": _review(current),
+        "per_head": current.value.ndim == 3,
+        "resized": current.value.shape[-2:] != s.predictor.grid,
+        "other_weights": current.weights_sha256 not in ("", s.edits.weights_sha256),
     }
-    return {name: getattr(edit, name) for name in names} | shown
+    return {name: getattr(current, name) for name in names} | shown
+
+
+def _review(current: StoredEdit) -> dict | None:
+    """Who reviewed an edit, and the reason for which it was sent back; None if nobody did."""
+    if not is_review(current):
+        return None
+    reason = current.note.removeprefix(SENT_BACK) if status_of(current) == "sent_back" else ""
+    return {"author": current.author, "reason": reason}
 
 
 def _has_left(request: Request) -> bool:

@@ -13,11 +13,13 @@ from sigmoid_vit.editor import request_fields as p
 from sigmoid_vit.editor.responses import AsciiJson, Refused, top_classes
 from sigmoid_vit.editor.security import read_body
 from sigmoid_vit.editor.session import Session
+from sigmoid_vit.editor.team import ROLES
 from sigmoid_vit.edits.store import StoredEdit
 from sigmoid_vit.model.edit import AttentionEdit
 
 SMALL_BODY = 4096  # bytes, where the body is no grid
 APPLY_BODY = 2**16  # bytes, where it names many images
+MOST_WANTED = 100  # images among which a page's next one is chosen
 
 Change = Callable[[Request, Session, int, bytes], StoredEdit]  # request, session, image number, body
 
@@ -25,9 +27,11 @@ Change = Callable[[Request, Session, int, bytes], StoredEdit]  # request, sessio
 def routes() -> list[Route]:
     """The addresses below api/."""
     changes = {"edit": save, "delete": delete, "restore": restore, "accept": accept, "skip": skip}
+    changes |= {"unchanged": leave_unchanged, "approve": approve, "send_back": send_back}
     endpoints = {"predict": predict} | {name: _change(change) for name, change in changes.items()}
-    of_images = [Route(f"/images/{{k}}/{name}", e, methods=["POST"]) for name, e in endpoints.items()]
-    return [*of_images, Route("/apply", apply, methods=["POST"])]
+    addresses = {f"/images/{{k}}/{name}": endpoint for name, endpoint in endpoints.items()}
+    addresses |= {"/here": here, "/leave": leave, "/accept_all": accept_all, "/apply": apply}
+    return [Route(address, endpoint, methods=["POST"]) for address, endpoint in addresses.items()]
 
 
 async def predict(request: Request) -> Response:
@@ -77,6 +81,46 @@ def accept(request: Request, s: Session, k: int, body: bytes) -> StoredEdit:
 
 def skip(request: Request, s: Session, k: int, body: bytes) -> StoredEdit:
     return s.edits.skip(k, p.reason(body), **_who(request, s))
+
+
+def leave_unchanged(request: Request, s: Session, k: int, body: bytes) -> StoredEdit:
+    return s.edits.leave_unchanged(k, p.text(request, "note"), **_who(request, s))
+
+
+def approve(request: Request, s: Session, k: int, body: bytes) -> StoredEdit:
+    return s.edits.review(k, **_who(request, s))
+
+
+def send_back(request: Request, s: Session, k: int, body: bytes) -> StoredEdit:
+    return s.edits.review(k, reason=p.reason(body), **_who(request, s))
+
+
+def here(request: Request) -> Response:
+    """A page says who is there, what is open, and where it may go on; it is told of the others."""
+    s: Session = request.app.state.session
+    told = s.team.announce(
+        p.page(request),
+        p.author(request, s.author),
+        p.optional_number(request, "open", None, high=len(s.part) - 1),
+        p.images(request, len(s.part), MOST_WANTED),
+        p.choice(request, "role", tuple(ROLES)),
+        p.optional_number(request, "since", 0),
+    )
+    return AsciiJson(told)
+
+
+def leave(request: Request) -> Response:
+    """A page is closed."""
+    request.app.state.session.team.presence.leave(p.page(request))
+    return AsciiJson({})
+
+
+def accept_all(request: Request) -> Response:
+    """Accept every propagated edit of at least a confidence that nobody has changed since it was counted."""
+    s: Session = request.app.state.session
+    through = p.optional_number(request, "through", 0)
+    accepted = s.edits.accept_all(p.share(request, "confidence"), through, p.author(request, s.author))
+    return AsciiJson({"accepted": len(accepted)})
 
 
 def _change(change: Change) -> Callable:

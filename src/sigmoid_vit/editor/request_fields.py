@@ -43,6 +43,14 @@ def optional_number(request: Request, name: str, default: int | None, **limits) 
     return number(given, name, **limits) if given else default
 
 
+def share(request: Request, name: str) -> float:
+    """A number from 0 to 1 in the query string."""
+    given = request.query_params.get(name, "")
+    if not re.fullmatch(r"0(\.[0-9]{1,9})?|1(\.0{1,9})?", given):
+        raise Refused(400, f"{name} must be a number from 0 to 1, such as 0.95")
+    return float(given)
+
+
 def scope(request: Request, num_layers: int, num_heads: int, class_token: bool) -> dict:
     """layers=all|last|3|8,9, heads=all|2|0,1 and queries=all|cls as `StoredEdit` has them."""
     params = request.query_params
@@ -114,9 +122,18 @@ def base(request: Request) -> int | None:
 
 def client_id(request: Request) -> str:
     """The name of one change, made by the page, so that the same change sent again is one."""
-    given = request.query_params.get("client_id", "")
+    return _name(request, "client_id", "new for every change")
+
+
+def page(request: Request) -> str:
+    """The name of the page that asks, made by itself."""
+    return _name(request, "page", "another for every page")
+
+
+def _name(request: Request, name: str, which: str) -> str:
+    given = request.query_params.get(name, "")
     if not re.fullmatch(r"[0-9a-f]{8,64}", given):
-        raise Refused(400, "client_id must be 8 to 64 digits of 0-9 and a-f, new for every change")
+        raise Refused(400, f"{name} must be 8 to 64 digits of 0-9 and a-f, {which}")
     return given
 
 

@@ -22,6 +22,7 @@ from sigmoid_vit.editor.part_predictions import PartPredictions
 from sigmoid_vit.editor.part_regions import PartRegions
 from sigmoid_vit.editor.predictor import Predictor
 from sigmoid_vit.editor.request_fields import TEXT_LENGTHS
+from sigmoid_vit.editor.team import Team
 from sigmoid_vit.editor.work_queue import WorkQueue
 from sigmoid_vit.edits.store import PROPAGATED, EditStore
 from sigmoid_vit.errors import UserError
@@ -110,6 +111,7 @@ class Session:
         store = EditStore(options.edits, owner=owner)
         self.edits = PartEdits(store, self.images, self.predictor.grid, weights)
         self.queue = WorkQueue(self.part, self.predictions, self.edits, self.masks)
+        self.team = Team(self.edits)
         self._stop = threading.Event()
         self._background = threading.Thread(target=self._work, name="predictions", daemon=True)
 

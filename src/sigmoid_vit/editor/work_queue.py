@@ -1,18 +1,39 @@
 """Which image comes next: the images of a part, ordered and filtered."""
 
 import re
-from collections import Counter
+from dataclasses import dataclass
 
 import numpy as np
 
 from sigmoid_vit.data import Part
-from sigmoid_vit.editor.part_edits import STATUSES, PartEdits
+from sigmoid_vit.editor.part_edits import PartEdits
 from sigmoid_vit.editor.part_predictions import UNKNOWN, PartPredictions
 from sigmoid_vit.editor.responses import Refused
 from sigmoid_vit.edits.next_images import next_images
+from sigmoid_vit.edits.status import STATUSES
 from sigmoid_vit.runs import ranking
 
 ORDERS = ("teach", "errors", "mixed", "uncertain", "attention_off", "class", "name")
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which images are listed; every field narrows the list.
+
+    Attributes:
+        class_index: their true class.
+        search: a part of their names.
+        status: one of STATUSES, or "all".
+        author: who made their current edits.
+        answer: "right" or "wrong"; predicted: their predicted class. Neither holds before it is computed.
+    """
+
+    class_index: int | None = None
+    search: str = ""
+    status: str = "all"
+    author: str = ""
+    answer: str = "all"
+    predicted: int | None = None
 
 
 class WorkQueue:
@@ -30,25 +51,24 @@ class WorkQueue:
         position = {image_id: i for i, image_id in enumerate(part.ids)}
         named = [position[i] for i in next_images(edits.store.path) if i in position]
         self._teach = np.array(named, dtype=int)
-        to_do = any(edits.status[i] in ("todo", "propagated") for i in named)
+        to_do = any(edits.status[i] in ("todo", "propagated", "sent_back") for i in named)
         there = {"attention_off": masks, "teach": to_do}
         self.orders = [order for order in ORDERS if there.get(order, True)]
         self._names = [image_id.lower() for image_id in part.ids]
         self._by_name = np.array(sorted(range(len(part)), key=lambda i: _natural(part.ids[i])), dtype=int)
 
-    def page(self, order: str, class_index: int | None, search: str, status: str, limit: int) -> dict:
-        """How far the work has come, and the images that match, in this order.
+    def page(self, order: str, wanted: Filter, limit: int) -> dict:
+        """The images that match, in this order, and how many predictions are there.
 
-        All of them by their numbers ("images") and the first letters of their statuses ("statuses"), the
-        first `limit` as `items` gives them.
+        All of them by their numbers ("images") and the letters of their statuses ("statuses"), the first
+        `limit` as `items` gives them.
         """
-        found = self._matching(self._ordered(order), class_index, search.lower(), status)
+        found = self._matching(self._ordered(order), wanted).tolist()
         return {
             "total": len(found),
             "ready": self.predictions.ready,
-            "progress": self._progress(),
             "images": found,
-            "statuses": "".join(self.edits.status[i][0] for i in found),
+            "statuses": "".join(STATUSES[self.edits.status[i]] for i in found),
             "items": self.items(found[:limit]),
         }
 
@@ -67,15 +87,21 @@ class WorkQueue:
             "confidence": float(p.confidence[i]) if known else None,
         }
 
-    def _matching(
-        self, positions: np.ndarray, class_index: int | None, search: str, status: str
-    ) -> list[int]:
-        if class_index is not None:
-            positions = positions[self.part.labels[positions] == class_index]
-        found = positions.tolist()
-        if status != "all":
-            found = [i for i in found if self.edits.status[i] == status]
-        return [i for i in found if search in self._names[i]] if search else found
+    def _matching(self, positions: np.ndarray, wanted: Filter) -> np.ndarray:
+        labels, prediction = self.part.labels[positions], self.predictions.prediction[positions]
+        keep = np.ones(len(positions), dtype=bool)
+        if wanted.class_index is not None:
+            keep &= labels == wanted.class_index
+        if wanted.predicted is not None:
+            keep &= prediction == wanted.predicted
+        if wanted.answer != "all":
+            keep &= (prediction >= 0) & ((prediction == labels) == (wanted.answer == "right"))
+        for given, of_images in ((wanted.status, self.edits.status), (wanted.author, self.edits.author)):
+            if given not in ("", "all"):
+                keep &= np.array([of_images[i] == given for i in positions], dtype=bool)
+        if text := wanted.search.lower():
+            keep &= np.array([text in self._names[i] for i in positions], dtype=bool)
+        return positions[keep]
 
     def _ordered(self, order: str) -> np.ndarray:
         p, every = self.predictions, self._by_name
@@ -98,10 +124,6 @@ class WorkQueue:
             turn = np.concatenate([np.arange(count) for count in counts])  # within each class
             return by_class[np.argsort(turn, kind="stable")]
         return every if order == "name" else every[np.argsort(labels[every], kind="stable")]
-
-    def _progress(self) -> dict[str, int]:
-        counts = Counter(self.edits.status)
-        return {"images": len(self.part)} | {name: counts[name] for name in STATUSES if name != "todo"}
 
 
 def _natural(name: str) -> list:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sigmoid_vit.data import DataModule, Part, known_ids
+from sigmoid_vit.edits.status import says_unchanged, status_of
 from sigmoid_vit.edits.store import PROPAGATED, EditStore
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.files import write_atomically
@@ -20,6 +21,8 @@ ACCOUNT = (  # what becomes of the edits in a store
     "resampled",
     "drawn for a narrower scope",
     "without a marked cell",
+    "looked at, nothing to change",
+    "sent back by a reviewer",
     "propagated",
 )
 CHANGED = (
@@ -35,10 +38,12 @@ class EditMaps:
     value: Tensor  # float32 [n, gh, gw] in 0..1
     edited: Tensor  # bool [n, gh, gw]
     propagated: np.ndarray | None = None  # bool [n], by propagation and not by a person; None: all by people
+    unchanged: np.ndarray | None = None  # bool [n], a person looked and nothing is edited; None: no image
 
     def __post_init__(self) -> None:
-        if self.propagated is None:
-            self.propagated = np.zeros(len(self.value), dtype=bool)
+        for name in ("propagated", "unchanged"):
+            if getattr(self, name) is None:
+                setattr(self, name, np.zeros(len(self.value), dtype=bool))
 
     @classmethod
     def empty(cls, n: int, grid: tuple[int, int]) -> "EditMaps":
@@ -64,12 +69,13 @@ class EditMaps:
         """The edits of the images at these positions."""
         indices = np.asarray(indices)
         at = torch.from_numpy(indices)
-        return EditMaps(self.value[at], self.edited[at], self.propagated[indices])
+        return EditMaps(self.value[at], self.edited[at], self.propagated[indices], self.unchanged[indices])
 
     def control(self, kind: str, seed: int) -> "EditMaps":
         """The same images edited otherwise: a control for what the edits say.
 
-        `propagated` stays with the image, so that the control is planned as the run it is compared with.
+        `propagated` and `unchanged` stay with the image, so that the control is planned as the run it is
+        compared with.
 
         Args:
             kind: "shuffled", every edited image gets the edit of another one; "random_cells", the cells of
@@ -103,12 +109,15 @@ class EditMaps:
         changed.value[edited], changed.edited[edited] = (
             x.view(-1, *self.value.shape[1:]) for x in (value, mask)
         )
-        changed.propagated = self.propagated
+        changed.propagated, changed.unchanged = self.propagated, self.unchanged
         return changed
 
     def write(self, path: Path, ids: list[str]) -> None:
-        """Write the edits of the images with these ids, one id per position, as an npz file."""
-        at = np.flatnonzero(self.has_edit)
+        """Write the edits of the images with these ids, one id per position, as an npz file.
+
+        An image in it without an edited cell is one that a person looked at.
+        """
+        at = np.flatnonzero(self.has_edit | self.unchanged)
         arrays = {"value": self.value[at].numpy(), "edited": self.edited[at].numpy()}
         arrays |= {"predicted": self.propagated[at], "ids": np.array([ids[i] for i in at])}
         write_atomically(path, lambda file: np.savez_compressed(file, grid=self.value.shape[1:], **arrays))
@@ -133,6 +142,7 @@ class EditMaps:
         at = [position[image_id] for image_id in arrays["ids"][rows]]
         maps.value[at], maps.edited[at] = (torch.from_numpy(arrays[k][rows]) for k in ("value", "edited"))
         maps.propagated[at] = arrays["predicted"][rows]
+        maps.unchanged[at] = ~maps.has_edit[at]
         return maps
 
 
@@ -144,8 +154,9 @@ def load_edits(
     People's edits, and with `propagated` those of propagation as well. An edit of another image (its sha256
     differs) is not used; one on another grid is resampled, one with values per head is averaged over the
     heads. The scope that an edit was drawn for is not kept: in training EDIT_LAYERS and EDIT_QUERIES hold for
-    all of them. The account counts these, edits of unknown images, apart from them those of other images that
-    `data` knows, and edits that mark no cell (skipped images).
+    all of them; one that a reviewer sent back is not used. The account counts these, edits of unknown images,
+    apart from them those of other images that `data` knows, images that a person looked at and found nothing
+    to change, and other edits that mark no cell (skipped images).
 
     Raises:
         UserError: there is no store, or no edit of an image of `part` in it.
@@ -166,6 +177,13 @@ def load_edits(
             continue
         if part.sha256(i) != stored.image_sha256:
             account["of changed images"] += 1
+            continue
+        if status_of(stored) == "sent_back":
+            account["sent back by a reviewer"] += 1
+            continue
+        if says_unchanged(stored):
+            account["looked at, nothing to change"] += 1
+            maps.unchanged[i] = True
             continue
         edit, (value, edited) = stored.attention_edit(), stored.on_grid(grid)
         maps.value[i], maps.edited[i], maps.propagated[i] = value, edited, stored.author == PROPAGATED

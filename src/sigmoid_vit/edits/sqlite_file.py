@@ -1,4 +1,4 @@
-"""The SQLite file under the edit store: made, identified, checked, claimed by one writer, and explained."""
+"""The SQLite file under the edit store: made, identified, checked, and explained."""
 
 import hashlib
 import json
@@ -6,16 +6,15 @@ import os
 import sqlite3
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
 
 from sigmoid_vit.errors import UserError
-from sigmoid_vit.files import PRIVATE, claim, permissions, write_atomically
+from sigmoid_vit.files import write_atomically
 
 APPLICATION_ID = int.from_bytes(b"SViT")  # tells in the file's header whose SQLite file it is
 SCHEMA_VERSION = 1
-WAIT_SECONDS = 30  # how long a save waits for a reader to finish
+WAIT_SECONDS = 30  # how long a save waits for readers and other writers to finish
 SCHEMA = f"""
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
@@ -50,13 +49,6 @@ class StoreMoved(UserError):
     """The file of an open store is no longer at its path: what was to be saved is not there."""
 
 
-def claim_store(path: Path, owner: str) -> TextIO:
-    """The right to write to the store at `path`: see `claim`. Who may use the store may use its lock."""
-    lock, doing = Path(f"{path}.lock"), f"{path} is already open for writing"
-    mode = permissions(path if path.exists() else lock) | PRIVATE
-    return claim(lock, doing, owner or "another process", "work there or end it", mode)
-
-
 def open_database(path: Path, readonly: bool) -> sqlite3.Connection:
     if not path.exists():
         if readonly:
@@ -64,7 +56,7 @@ def open_database(path: Path, readonly: bool) -> sqlite3.Connection:
         _create(path)
     had_log = Path(f"{path}-wal").exists()  # opening makes one
     _identify(path)
-    db = _checked_reader(path, readonly)
+    db = _checked_reader(path)
     if not had_log:
         _tell_of_missing_log(path, db)
     if readonly:
@@ -132,7 +124,7 @@ def _tell_of_missing_log(path: Path, db: sqlite3.Connection) -> None:
         )
 
 
-def _checked_reader(path: Path, readonly: bool) -> sqlite3.Connection:
+def _checked_reader(path: Path) -> sqlite3.Connection:
     """A connection that cannot write, to a file whose every page, index, table and revision is sound."""
     db = _connect(path, "ro")
     try:
@@ -148,9 +140,9 @@ def _checked_reader(path: Path, readonly: bool) -> sqlite3.Connection:
         if getattr(error, "sqlite_errorname", "") != "SQLITE_READONLY_ROLLBACK":
             raise
     # a writer was killed during a save: whoever may write takes that save back
-    with claim_store(path, "") if readonly else nullcontext(), closing(_connect(path, "rw")) as db:
+    with closing(_connect(path, "rw")) as db:
         db.execute("SELECT count(*) FROM edit")
-    return _checked_reader(path, readonly)
+    return _checked_reader(path)
 
 
 def _definitions(db: sqlite3.Connection) -> set[tuple[str, str]]:

@@ -15,14 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sigmoid_vit.edits.sqlite_file import (
-    claim_store,
-    digest,
-    explained,
-    in_place,
-    open_database,
-    require_digest,
-)
+from sigmoid_vit.edits.sqlite_file import digest, explained, in_place, open_database, require_digest
+from sigmoid_vit.edits.writers import Writers
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.files import write_atomically
 from sigmoid_vit.model.edit import AttentionEdit, as_indices
@@ -96,32 +90,34 @@ class Conflict(UserError):
 class EditStore:
     """Every revision of every edit, in one SQLite file; an image's current edit is its newest revision.
 
-    Undo, restore and delete add revisions too; none is ever changed or removed. One process writes, from any
-    number of threads (a locked file beside the store, free again when the process dies); others may read at
-    any time. What `save` returned survives a kill and a power cut; every revision carries its SHA-256, which
-    is compared when the store is opened and when the revision is read.
+    Undo, restore and delete add revisions too; none is ever changed or removed. Any number of processes of
+    one computer write (see `writers`), from any number of threads, and others read at any time; a save is
+    checked and written in one transaction. What `save` returned survives a kill and a power cut; every
+    revision carries its SHA-256, which is compared when the store is opened and when it is read.
 
     Args:
         path: the file; made, with its folder, unless `readonly`.
         readonly: never write; works while another process writes.
-        owner: told to whoever finds the store taken, such as a server's address (without its token).
+        owner: told to whoever is refused, such as a server's address (without its token).
 
     Raises:
-        UserError: another process writes; the file is missing (readonly), damaged, of a newer schema or of
+        UserError: another computer writes; the file is missing (readonly), damaged, of a newer schema or of
             another program; the folder does not take it. What is there stays as it is.
     """
 
     def __init__(self, path: str | Path = "edits.sqlite", readonly: bool = False, owner: str = "") -> None:
         self.path, self.readonly = Path(os.path.realpath(path)), readonly
         self._lock = threading.RLock()  # the threads share one connection
-        self._claim = None if readonly else claim_store(self.path, owner)
+        self._writers = None if readonly else Writers(self.path, owner)
         try:
             with explained(self.path):
                 self._db = open_database(self.path, readonly)
                 self._opened = os.stat(self.path)
         except BaseException:
-            self._release()
+            self._leave()
             raise
+        if self._writers and self._writers.first:
+            self._writers.let_others_join()
 
     def __enter__(self) -> "EditStore":
         return self
@@ -130,14 +126,14 @@ class EditStore:
         self.close()
 
     def close(self) -> None:
-        """Let others write. Unless a process is reading, the store is then one plain file, safe to copy."""
+        """Use it no more. Unless another process has it open, it is then one plain file, safe to copy."""
         with self._lock:
             if not self.readonly:
                 with suppress(sqlite3.Error):  # a process is reading: the log stays beside the file
                     self._db.execute("PRAGMA busy_timeout = 0")
                     self._db.execute("PRAGMA journal_mode = DELETE")
             self._db.close()
-            self._release()
+            self._leave()
 
     def save(self, edit: StoredEdit, base: int | None = ANY) -> StoredEdit:
         """Add a revision; when this returns, it is on the disk.
@@ -169,6 +165,20 @@ class EditStore:
         edits = [_validated(edit) for edit in edits]
         with self._transaction():
             return [self._append(edit, ANY) for edit in edits]
+
+    def save_unless_changed(self, edits: Iterable[StoredEdit]) -> list[StoredEdit]:
+        """Save those whose `base` is still the newest revision of their image (None: it has none).
+
+        The images of the others were changed meanwhile, and are left alone. The rest is as in `save_many`.
+        """
+        edits = [_validated(edit) for edit in edits]
+        saved = []
+        with self._transaction():
+            for edit in edits:
+                newest = self._newest(edit.image_id)
+                if edit.base == (newest and newest.revision):
+                    saved.append(self._append(edit, ANY))
+        return saved
 
     def delete(
         self, image_id: str, author: str, base: int | None = ANY, client_id: str | None = None
@@ -204,15 +214,23 @@ class EditStore:
 
     def current_all(self, author: str | None = None) -> dict[str, StoredEdit]:
         """The current edit of every image that has one (and is by `author`, if given), sorted by image id."""
+        edits = self.newest_all().items()
+        return {i: edit for i, edit in edits if not edit.deleted and author in (None, edit.author)}
+
+    def newest_all(self) -> dict[str, StoredEdit]:
+        """The newest revision of every image that has one, deletions among them, sorted by image id."""
         newest = "WHERE revision IN (SELECT max(revision) FROM edit GROUP BY image_id) ORDER BY image_id"
-        edits = [edit for edit in self._select(newest) if not edit.deleted]
-        return {edit.image_id: edit for edit in edits if author in (None, edit.author)}
+        return {edit.image_id: edit for edit in self._select(newest)}
 
     def history(self, image_id: str | None = None) -> list[StoredEdit]:
         """All revisions of an image (None: of all images), oldest first, deletions among them."""
         if image_id is None:
             return self._select("ORDER BY revision")
         return self._select("WHERE image_id = ? ORDER BY revision", image_id)
+
+    def since(self, revision: int) -> list[StoredEdit]:
+        """The revisions after this one, of all images and whoever saved them, oldest first."""
+        return self._select("WHERE revision > ? ORDER BY revision", revision)
 
     def backup(self, path: str | Path) -> None:
         """Copy the store to the new file `path`, also while it is in use, when `cp` would not be safe.
@@ -272,10 +290,9 @@ class EditStore:
                     self._db.execute("ROLLBACK")
                 raise
 
-    def _release(self) -> None:
-        if self._claim and not self._claim.closed:
-            self._claim.truncate(0)
-            self._claim.close()
+    def _leave(self) -> None:
+        if self._writers:
+            self._writers.leave()
 
 
 def _validated(edit: StoredEdit) -> StoredEdit:

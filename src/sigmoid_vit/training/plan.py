@@ -26,6 +26,7 @@ def make_plan(
     has_edit: np.ndarray,
     injected: np.ndarray | None = None,
     by_people: np.ndarray | None = None,
+    unchanged: np.ndarray | None = None,
 ) -> Plan:
     """Decide whether to inject and which images to train on.
 
@@ -40,11 +41,16 @@ def make_plan(
             (None: the edited ones), and were edited by a person and not by propagation (None: likewise). What
             people edited counts by itself as well: predicted edits of a class that nobody edited may all
             look alike.
+        unchanged: bool [n], which images a person looked at and found nothing to change (None: no image).
+            They are trained on like the edited ones, as they are.
     """
+    unchanged = np.zeros(len(labels), dtype=bool) if unchanged is None else unchanged
     injected = has_edit if injected is None else injected
     by_people = has_edit if by_people is None else by_people
-    edited = np.flatnonzero(has_edit)
-    lost, unedited = np.setdiff1d(labels, labels[edited]), len(labels) - len(edited)
+    edited, kept = np.flatnonzero(has_edit), np.flatnonzero(has_edit | unchanged)
+    lost, unedited = np.setdiff1d(labels, labels[kept]), len(labels) - len(kept)
+    looked_at = f"the {len(kept) - len(edited)} looked at and left unchanged"
+    and_looked_at = f" and {looked_at}" if len(kept) > len(edited) else ""
     dropping = settings.unedited == "drop" and unedited > 0
 
     def tells_the_class(images: np.ndarray) -> bool:
@@ -53,8 +59,9 @@ def make_plan(
         return max(people, being_edited_is_a_cue(its, taken)) > CUE or groups_differ_in_class(its, taken)
 
     if dropping and not len(lost):
-        images = edited
-        says = f"training on the {len(edited)} edited images; {unedited} without an edit are dropped"
+        images = kept
+        says = f"training on the {len(edited)} edited images{and_looked_at}; "
+        says += f"{unedited} without an edit are dropped"
     elif dropping:
         images = np.arange(len(labels))
         says = f"classes without an edited image: {len(lost)}, so the unedited images are trained on as well"
@@ -72,7 +79,8 @@ def make_plan(
         return Plan(True, images, says)
     half = 2 * np.bincount(labels[edited], minlength=labels.max() + 1) >= np.bincount(labels)
     if half.all() and not tells_the_class(edited):
-        says = f"training on the {len(edited)} edited images; the {unedited} without an edit are left out, "
+        says = f"training on the {len(edited)} edited images; "
+        says += f"the {len(labels) - len(edited)} without an edit are left out, "
         says += "because being edited goes with the class (INJECT=true trains on them all the same); "
         says += "edits are injected"
         return Plan(True, edited, says)

@@ -266,7 +266,7 @@ def save_propagated(
     """Put propagated edits into a store in place of earlier ones; people's word always wins.
 
     An image whose newest revision is a person's, be it an edit, a skip or a rejected propagated edit, is left
-    alone. An earlier propagated edit that is not made again is marked deleted.
+    alone, also if it was saved just now. An earlier propagated edit that is not made again is marked deleted.
     """
     part, maps = train.part, propagation.maps
     with EditStore(path) as store:
@@ -287,9 +287,10 @@ def save_propagated(
                         note=note,
                         weights_sha256=weights_sha256,
                         confidence=float(propagation.confidence[i]),
+                        base=before and before.revision,
                     )
                 )
             elif before and not before.deleted:
-                gone = dict(deleted=True, created=None, client_id=secrets.token_hex(16))
+                gone = dict(deleted=True, created=None, client_id=secrets.token_hex(16), base=before.revision)
                 edits.append(replace(before, **gone))
-        store.save_many(edits)
+        store.save_unless_changed(edits)

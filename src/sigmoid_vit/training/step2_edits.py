@@ -52,7 +52,7 @@ def take_edits(
             told += f"; {CHANGED}"
         if s.control not in ("none", "no_edits"):
             maps = maps.control(s.control, s.seed)
-    plan = make_plan(s, train.part.labels, maps.has_edit, maps.erases, ~maps.propagated)
+    plan = make_plan(s, train.part.labels, maps.has_edit, maps.erases, ~maps.propagated, maps.unchanged)
     if s.control == "no_edits":
         plan.says += f"; control: the {len(plan.images)} images alone, without edits"
     if network.accelerator.is_main_process:
@@ -100,7 +100,7 @@ def _propagate_and_save(network: Network, train: Prepared, weights_sha256: str) 
     """The same in one process. The report also lies beside the store; where Step 2 stops, the store stays."""
     s = network.settings
     maps, _ = load_edits(s.edits, train.part, network.grid)
-    EditStore(s.edits).close()  # known to be free to write before the work
+    EditStore(s.edits).close()  # known to take edits before the work
     propagation = propagate(network, train, maps)
     write_json(report_file(s.edits), propagation.report)
     propagation.require_enough()

@@ -10,13 +10,16 @@ import { listenToControls } from "./screen/controls.js";
 import { startDisplay } from "./screen/display.js";
 import { startFirstStep } from "./screen/first_step.js";
 import { listenToKeys } from "./screen/keys.js";
+import { listenToAcceptMany } from "./screen/many.js";
 import "./screen/panels.js";
 import { listenToPointer } from "./screen/pointer.js";
+import { listenToReviews } from "./screen/reviews.js";
 import { View } from "./screen/view.js";
 import { choose, open } from "./work/opening.js";
 import * as queue from "./work/queue.js";
 import * as saving from "./work/saving.js";
 import { set, state } from "./work/state.js";
+import * as team from "./work/team.js";
 
 takeToken();
 window.addEventListener("hashchange", startAnew);
@@ -41,11 +44,14 @@ async function start(session) {
   startDisplay(session);
   startCloseUp(view);
   startFirstStep(session);
+  listenToReviews();
+  listenToAcceptMany();
   listenToPointer(view, listenToKeys(view));
   saving.resume();
   const last = storage("session").get("image");
   if (last !== null && Number(last) < session.images) await open(Number(last));
   await queue.load("first");
+  team.start();
 }
 
 function showSession({ run, split, author, command, layers, heads, classes }) {

@@ -46,12 +46,12 @@ async function request(path, params, as, seconds, options = {}, type = {}, signa
 export const get = (path, params, as = "json", signals = []) =>
   request(path, params, as, as === "blob" ? 600 : 60, {}, {}, signals);
 
-/** Post a grid's bytes, or an object as JSON. */
-export function post(path, params, content) {
+/** Post a grid's bytes, or an object as JSON; `keepalive`: also when the page is closed meanwhile. */
+export function post(path, params, content, keepalive = false) {
   const isBinary = content instanceof Uint8Array;
   const type = { "Content-Type": isBinary ? "application/octet-stream" : "application/json" };
   const body = isBinary ? content : JSON.stringify(content);
-  return request(path, params, "json", 20, { method: "POST", body }, type);
+  return request(path, params, "json", 20, { method: "POST", body, keepalive }, type);
 }
 
 /** An error in the person's words; `id` of the image it is about. */

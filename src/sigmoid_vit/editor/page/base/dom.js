@@ -4,7 +4,13 @@
 import texts from "../texts.json" with { type: "json" };
 
 // what the attributes data-text, data-label, ... name a text of
-const NAMED = { text: "textContent", label: "ariaLabel", hint: "title", placeholder: "placeholder" };
+const NAMED = {
+  text: "textContent",
+  label: "ariaLabel",
+  hint: "title",
+  placeholder: "placeholder",
+  group: "label",
+};
 
 export const $ = (id) => document.getElementById(id);
 export const valuesOf = (form) => Object.fromEntries(new FormData(form)); // of its controls, by their names

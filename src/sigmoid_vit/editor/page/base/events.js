@@ -1,6 +1,8 @@
 // Events, by which a part of the page reaches others without importing them.
 
 const listeners = {
+  team: [], // (): others have come, gone, opened or saved images
+  kept: [], // (): another image is the next one
   listed: [], // (): the list of images is another
   opening: [], // (): another image is being fetched
   opened: [], // (isThere): another image is open, or could not be opened

@@ -7,6 +7,8 @@ const HOPELESS = [400, 404, 405, 409, 411, 413, 415]; // sending it again would 
 export const GONE = 410; // the data set has no such image now
 const ABSENT = [GONE, 424]; // or its file cannot be read: the changes of other images go first
 
+const REVIEWS = ["approve", "send_back"]; // of what is not the newest any more: to be looked at anew
+
 /** A new name for a change. */
 export function randomId() {
   const random = crypto.getRandomValues(new Uint8Array(16));
@@ -66,8 +68,9 @@ export class Saver {
   }
   /** Resolves when the next change can be sent. */
   async #fail(change, error) {
-    if (error.theirs) return this.#to({ kind: "conflict", change, error });
-    if (error.theirs === null) return void (change.base = null); // a store without the image: no conflict
+    const isReview = REVIEWS.includes(change.kind);
+    if (error.theirs && !isReview) return this.#to({ kind: "conflict", change, error });
+    if (error.theirs === null && !isReview) return void (change.base = null); // a store without the image
     const isKept = !HOPELESS.includes(error.status);
     this.#to({ kind: "failed", change, error, isKept });
     if (ABSENT.includes(error.status)) {

@@ -21,6 +21,8 @@ export function listenToControls(view) {
       reset: () => instead("delete"),
       accept: () => instead("accept"),
       reject: () => instead("delete"),
+      "accept-next": () => (instead("accept"), openNext()),
+      unchanged: () => (instead("unchanged"), openNext()),
       previous: openPrevious,
       next: openNext,
       skip,
@@ -54,6 +56,7 @@ export function listenToControls(view) {
       note: () => (endStroke(), revise({ note: $("note").value.trim() })),
       author: () => $("author").reportValidity() && storage("local").set("author", $("author").value.trim()),
       language: changeLanguage,
+      reviewing: () => (queue.changeRole(), show()),
     },
     toggle: { history: showHistory },
   };

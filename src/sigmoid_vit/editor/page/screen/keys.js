@@ -28,7 +28,8 @@ export function listenToKeys(view) {
   }
 
   function press(key, target) {
-    const button = document.querySelector(`[data-keys~="${CSS.escape(key)}"]`);
+    const buttons = [...document.querySelectorAll(`[data-keys~="${CSS.escape(key)}"]`)];
+    const button = buttons.find((each) => each.checkVisibility());
     const isRange = target.type === "range"; // its own keys are the arrows and Home
     if (key in ARROWS && !isRange) moveCursor(ARROWS[key]);
     else if (key === "i" || /^\d$/.test(key)) setValue(key === "i" ? 1 : key / 10);
@@ -39,7 +40,7 @@ export function listenToKeys(view) {
     } else if (key === "Enter" && (target === canvas || (state.stroke && isRange))) act(state.cursor);
     else if (key === "h") view.hide(true);
     else if (key === "Escape") giveUp();
-    else if (button?.checkVisibility() && !(isRange && key === "Home")) button.click();
+    else if (button && !(isRange && key === "Home")) button.click();
     else return false;
     return true;
   }

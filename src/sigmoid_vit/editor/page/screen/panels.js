@@ -5,7 +5,7 @@ import { $, element, indices, t, timeOf } from "../base/dom.js";
 import { on } from "../base/events.js";
 import { scaleInForce, scaleOfEdits } from "../numbers/scale.js";
 import * as queue from "../work/queue.js";
-import { isNoteWaiting } from "../work/changes.js";
+import { isLeft, isNoteWaiting } from "../work/changes.js";
 import { isDecision } from "../work/fetching.js";
 import { isRegion } from "../work/painting.js";
 import { waiting } from "../work/saving.js";
@@ -78,11 +78,11 @@ function showFacts() {
   const [low, high] = [scale.low, scale.high].map((value) => value.toFixed(2));
   const signed = display.fixed ? "nats_fixed" : "nats";
   const edit = waiting(info.id) ? null : info.edit;
-  const isSkipped = edit && info.status === "skipped"; // its note is the reason
+  const reason = edit && isLeft(edit) ? edit.note.replace(/^[^:]*/, "") : "";
   const texts = {
     "image-name": info.id,
     "true-class": `${t("true_class")}: ${session.classes[info.label]}`,
-    "image-status": t(`status_${info.status}`) + (isSkipped ? edit.note.replace(/^skipped/, "") : ""),
+    "image-status": t(`status_${info.status}`) + reason,
     "review-text": t("propagated", { confidence: edit?.confidence?.toFixed(2) ?? "–" }),
     query: query === "cls" ? t("query_cls") : t("query_patch", grid.place(Number(query))),
     "map-shown": mapShown(state),
@@ -94,8 +94,8 @@ function showFacts() {
   $("colour-bar").className = scale.isSigned ? "signed" : "";
   $("review").hidden = !edit || info.status !== "propagated";
   $("per-head").hidden = !edit?.per_head;
-  $("resized").hidden = !edit?.resized || isSkipped;
-  $("other-weights").hidden = !edit?.other_weights || isSkipped;
+  $("resized").hidden = !edit?.resized || isLeft(edit);
+  $("other-weights").hidden = !edit?.other_weights || isLeft(edit);
   if (document.activeElement !== $("note")) $("note").value = note; // what is typed there stays
 }
 

@@ -17,6 +17,7 @@ let timer = null;
 
 on("changed", plan);
 on("listed", plan);
+on("kept", plan);
 on("saved", ({ id }) => (kept = kept?.facts?.info.id === id ? null : kept));
 
 const mapChoice = () => JSON.stringify(valuesOf($("map-choice")));

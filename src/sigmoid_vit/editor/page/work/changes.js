@@ -38,12 +38,14 @@ export function undoOf({ id, newest, edit }, isWaiting) {
 const scopeOf = (facts) =>
   Object.fromEntries(["layers", "heads", "queries"].map((name) => [name, String(facts[name] ?? "all")]));
 
+/** Whether a revision says that a person left the image as it is; then its note is the reason. */
+export const isLeft = (edit) => /^(skipped: |looked at, nothing to change)/.test(edit?.note ?? "");
+
 /** The part of the state that follows from the server's facts about an image. */
 export function factsOf(info) {
   const edit = saving.waiting(info.id)?.params ?? info.edit ?? {};
-  const isSkipped = info.status === "skipped"; // then the note is the reason
-  const hasNote = !isSkipped && info.status !== "propagated"; // that one is no person's
-  const hasScope = "layers" in edit && !isSkipped;
+  const hasNote = !isLeft(edit) && info.status !== "propagated"; // that one is no person's
+  const hasScope = "layers" in edit && !isLeft(edit);
   const scope = hasScope ? scopeOf(edit) : (chosenScope ?? scopeOf(state.session.scope));
   return { info, scope, note: keptNote(info.id) || (hasNote && edit.note) || "" };
 }
@@ -67,15 +69,17 @@ export const author = () => ($("author").validity.valid && $("author").value.tri
 /** Save a change of any `kind` the server takes: a state for undo unless it is a step of undo or redo. */
 export function change(kind, facts = {}, isState = true) {
   if (!state.grid) return;
-  if (kind === "delete" || kind === "skip") set({ grid: new Grid(state.session.grid) });
-  if (kind === "skip") set({ polygon: [] });
+  const isLeaving = ["skip", "unchanged"].includes(kind);
+  if (kind === "delete" || isLeaving) set({ grid: new Grid(state.session.grid) });
+  if (isLeaving) set({ polygon: [] });
   const { grid, scope, note, undo, info } = state;
   const params = { author: author(), ...(["edit", "accept"].includes(kind) && { ...scope, note }) };
+  if (kind === "unchanged") params.note = note;
   const base = undo.newest ?? null;
   const clientId = saving.add({ kind, id: info.id, params, base, grid: Array.from(grid.bytes), ...facts });
   snapshots.set(clientId, { grid: grid.copy(), scope, note });
   if (isState) undo.push(kind === "delete" ? null : clientId);
-  if (["edit", "skip"].includes(kind)) keepNote(info.id, "");
+  if (kind === "edit" || isLeaving) keepNote(info.id, "");
   keepUndo(info.id, undo);
   if (kind !== "skip") keepEdit(info.id, grid);
   predict();

@@ -12,6 +12,7 @@ import { endStroke, isPolygonOpen } from "./painting.js";
 import * as queue from "./queue.js";
 import * as saving from "./saving.js";
 import { set, show, state } from "./state.js";
+import * as team from "./team.js";
 
 // what was painted stays on the screen
 on("refused", ({ id, kind }) => id === state.info?.id && kind !== "edit" && open(state.k));
@@ -19,9 +20,16 @@ on("refused", ({ id, kind }) => id === state.info?.id && kind !== "edit" && open
 const RETRY_MS = 2000;
 const trail = []; // the images that were open before, as numbers
 let timer = null; // of an image that could not be loaded
+let turn = Promise.resolve(); // of going on to the next image: each press counts
 
 /** Open the image that the person chose in the list. */
-export const choose = (k) => (k !== state.k || !state.grid) && !isPolygonOpen() && open(k);
+export const choose = (k) => (k !== state.k || !state.grid || isOvertaken()) && !isPolygonOpen() && open(k);
+
+/** Whether somebody else has saved the open image since it was opened. */
+export function isOvertaken() {
+  const { revision = 0 } = queue.latestOf(state.k) ?? {};
+  return state.grid && revision > (state.undo.newest ?? 0) && !saving.waiting(state.info.id);
+}
 
 /** @param isOnward whether "previous" shall lead back from it to the image that is open now */
 export async function open(k, isOnward = true) {
@@ -31,6 +39,7 @@ export async function open(k, isOnward = true) {
   endStroke();
   set({ k, grid: null, polygon: [], cursor: null, query: firstQuery(), outline: null, closeUp: null });
   queue.choose(k);
+  team.announce();
   storage("session").set("image", k);
   const waiting = saving.waitingNow(); // before the server is asked, lest a save come between
   const kept = take(k);
@@ -68,8 +77,7 @@ async function reopen(k) {
 /** Open an image anew that was fetched ahead and is another by now, unless the person works on it already. */
 async function check(k, info) {
   const now = await get(`images/${k}`).catch((error) => error);
-  const isBegun = state.stroke || state.polygon.length || saving.waiting(info.id);
-  if (k !== state.k || info !== state.info || isBegun || now.status === 0) return;
+  if (k !== state.k || info !== state.info || isBegun() || now.status === 0) return;
   if (JSON.stringify(now) !== JSON.stringify(info)) await open(k);
 }
 
@@ -81,10 +89,18 @@ export async function openPrevious() {
   else if (queue.isThere()) say(t("queue_start"));
 }
 
-export async function openNext() {
+/** Whether the person works on the open image. */
+const isBegun = () => state.stroke || state.polygon.length || saving.waiting(state.info?.id);
+
+/** Open the next image that is nobody else's. */
+export const openNext = () => (turn = turn.then(goOn));
+
+async function goOn() {
   if (isPolygonOpen()) return;
   if (!queue.isThere()) await queue.load("first");
-  const k = queue.next();
-  if (k !== undefined) await open(k);
-  else if (queue.isThere()) say(t("queue_end"));
+  const k = await team.reserve();
+  if (k !== undefined) {
+    open(k);
+    team.announce().then(() => k === state.k && queue.isTaken(k) && !isBegun() && openNext());
+  } else if (queue.isThere()) say(t(queue.candidates().length ? "queue_taken" : "queue_end"));
 }

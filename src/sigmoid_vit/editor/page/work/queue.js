@@ -10,7 +10,19 @@ const AHEAD = 50; // images before and behind the rows in sight whose items are 
 const FOUND = 100; // items that come with the list
 const KEPT = 300; // thumbnails
 const POLL_MS = 1500; // while predictions are missing; twice as long for every 10,000 images
-const STATUSES = { t: "todo", d: "done", s: "skipped", p: "propagated" };
+const STATUSES = {
+  t: "todo",
+  d: "done",
+  u: "unchanged",
+  s: "skipped",
+  p: "propagated",
+  a: "accepted",
+  b: "sent_back",
+};
+const WANTED = {
+  edit: ["todo", "propagated", "sent_back"],
+  review: ["done", "unchanged", "skipped"],
+}; // what Next leads to, by the person's role
 const items = new Map(); // image number -> what its row says
 const numbers = new Map(); // id -> image number, of these
 const thumbnails = new Map(); // image number -> address, or "" if it has none
@@ -24,6 +36,11 @@ let fetched = new Set(); // images whose items are those of this list, with all 
 let newest = null; // request of the list
 let response = null; // {total, ready, progress} for the whole list
 let chosen = null; // number of an image
+let people = []; // the others, see team.py
+let opened = new Map(); // image number -> who has it open; and the images that are kept for others
+let keptForOthers = new Set();
+let keptImage; // the next image, kept for this page; null if there is none, undefined if that is not known
+const latest = new Map(); // image number -> {revision, author}: what others, too, have saved
 let timer = null;
 const busy = { items: false, thumbnails: false }; // what is being fetched, one request at a time
 
@@ -34,6 +51,7 @@ export function start(session, open) {
   const orders = [...$("order")]; // a copy, as options are removed
   for (const option of orders) if (!session.orders.includes(option.value)) option.remove();
   $("class-filter").append(...classes.map((name, i) => new Option(name, i)));
+  $("predicted").append(...classes.map((name, i) => new Option(name, i)));
   $("order").value = storage("session").get("order") ?? session.orders[0];
   if (!$("order").value) $("order").value = session.orders[0]; // the one kept is not offered any more
   $("filters").addEventListener("input", () => load("first"));
@@ -44,7 +62,7 @@ export function start(session, open) {
 export async function load(what) {
   clearTimeout(timer);
   storage("session").set("order", $("order").value);
-  const params = (newest = { ...valuesOf($("filters")), limit: FOUND });
+  const params = (newest = { ...filters(), limit: FOUND });
   const found = await get("queue", params).catch((error) => ({ error }));
   if (params !== newest) return;
   const wait = POLL_MS * (1 + images.length / 10_000);
@@ -53,10 +71,12 @@ export async function load(what) {
   const stop = stopImage();
   const place = response ? 0 : found.images.indexOf(chosen); // at the start, the image that was open last
   response = found;
+  keptImage = undefined;
   ({ images } = found);
   statuses = Array.from(found.statuses, (letter) => STATUSES[letter]);
   fetched = new Set();
   keep(found.items);
+  showAuthors();
   showState();
   rows.reset(images.length, placeOf(stop));
   if (what === "first") rows.reveal(Math.max(0, place));
@@ -79,10 +99,56 @@ function keep(found) {
 
 export const isThere = () => response !== null;
 
-/** The next image after the chosen one that is neither done nor skipped; undefined at the end. */
-export function next() {
+/** What the list is narrowed to; the answer is right, wrong or a predicted class. */
+function filters() {
+  const { answer, ...others } = valuesOf($("filters"));
+  return { ...others, ...(/^\d+$/.test(answer) ? { predicted: answer } : { answer }) };
+}
+
+export const role = () => ($("reviewing").checked ? "review" : "edit");
+export const revision = () => response?.revision ?? 0; // the newest one of the store that is shown
+export const others = () => people;
+export const latestOf = (k) => latest.get(k);
+export const kept = () => (keptImage !== null && !isFree(keptImage) ? undefined : keptImage);
+
+/** The images after the chosen one that are to be worked on, whoever has them open. */
+export function candidates() {
   const place = placeOf(chosen);
-  return images.find((_, i) => i > place && ["todo", "propagated"].includes(statuses[i]));
+  return images.filter((_, i) => i > place && WANTED[role()].includes(statuses[i]));
+}
+
+/** The next one of them that is nobody else's; undefined at the end. */
+export const next = () => (kept() === undefined ? candidates().find(isFree) : (keptImage ?? undefined));
+
+const isFree = (k) =>
+  WANTED[role()].includes(statuses[placeOf(k)]) && !opened.has(k) && !keptForOthers.has(k);
+
+/** Whether somebody else has image k open or has finished it. */
+export const isTaken = (k) => opened.has(k) || (latest.has(k) && !isFree(k));
+
+/** The person edits now, or reviews. */
+export function changeRole() {
+  keptImage = undefined;
+  emit("listed");
+}
+
+/** Take over what the server tells of the others; `about`: the image that was open when it was asked. */
+export function takeOver(told, about) {
+  const before = [next(), ...opened.keys()];
+  ({ people } = told);
+  opened = new Map(people.map((each) => [each.open, each.author]));
+  keptForOthers = new Set(people.map((each) => each.next));
+  if (about === chosen) keptImage = told.next;
+  for (const [k, letter, saved, author] of told.changed) {
+    latest.set(k, { revision: saved, author });
+    setStatusOf(k, STATUSES[letter]);
+  }
+  if (response) Object.assign(response, { ...told, people: undefined });
+  showAuthors();
+  showState();
+  for (const k of [...before.slice(1), ...opened.keys()]) rows.refresh(placeOf(k));
+  if (next() !== before[0]) emit("kept");
+  emit("team");
 }
 
 /** The numbers of the images in the list, in its order. */
@@ -103,6 +169,7 @@ export const nameOf = (k) => items.get(k)?.id ?? "";
 export function choose(k) {
   const before = placeOf(chosen);
   chosen = k;
+  keptImage = undefined;
   rows.refresh(before);
   rows.refresh(placeOf(k));
   rows.choose(placeOf(k));
@@ -115,11 +182,17 @@ export function setStatus(id, status) {
   const before = statuses[place];
   if (before === status) return;
   const { progress } = response;
-  if (before === $("status-filter").value) response.total--;
   if (before in progress) progress[before]--;
   if (status in progress) progress[status]++;
-  statuses[place] = status;
+  setStatusOf(images[place], status);
   showState();
+}
+
+function setStatusOf(k, status) {
+  const place = placeOf(k);
+  if (place < 0 || statuses[place] === status) return;
+  if (statuses[place] === $("status-filter").value) response.total--;
+  statuses[place] = status;
   rows.refresh(place);
 }
 
@@ -132,11 +205,28 @@ export function show() {
 function showState() {
   if (!response) return;
   const { progress, total, ready } = response;
-  $("progress-text").textContent = t("progress", progress);
-  Object.assign($("progress-bar"), { max: progress.images, value: progress.done + progress.skipped });
+  const { images: max, skipped, accepted, sent_back } = progress;
+  const done = progress.done + progress.unchanged + accepted;
+  const reviews = { accepted, sent_back };
+  const more = Object.keys(reviews).map((name) => reviews[name] && t(`progress_${name}`, reviews));
+  $("progress-text").textContent = [t("progress", { ...progress, done }), ...more].filter(Boolean).join(", ");
+  Object.assign($("progress-bar"), { max, value: done + skipped });
+  $("accept-many").hidden = !progress.propagated;
   const states = [total || ready < 1 ? t(total === 1 ? "match" : "matches", { total }) : t("no_matches")];
   if (ready < 1) states.push(t("computing", { percent: Math.floor(100 * ready) }));
   $("queue-state").textContent = states.join(" · ");
+}
+
+/** Let the authors there are be chosen from. */
+function showAuthors() {
+  const select = $("author-filter");
+  const [first, ...names] = Array.from(select.options, ({ value }) => value);
+  const { authors } = response ?? {};
+  if (!authors || String(names) === String(authors)) return;
+  const { value } = select;
+  const given = value && !authors.includes(value) ? [...authors, value] : authors;
+  select.replaceChildren(select.options[0], ...given.map((name) => new Option(name)));
+  select.value = value ?? first;
 }
 
 const placeOf = (k) => images.indexOf(k);
@@ -146,8 +236,9 @@ const stopImage = () => Number($("items").querySelector(":focus")?.value ?? chos
 function row() {
   const part = (className) => element("span", { className });
   const mark = element("span", { role: "img" });
+  const person = element("span", { className: "person", role: "img" });
   const facts = element("span", { className: "classes" }, part("sides"), part("number"));
-  const parts = [element("img", { alt: "" }), part("name"), facts, mark];
+  const parts = [element("img", { alt: "" }), part("name"), facts, mark, person];
   const onclick = () => openImage(Number(button.value));
   const button = element("button", { role: "option", onclick }, ...parts);
   return element("li", { role: "none" }, button);
@@ -157,7 +248,7 @@ function row() {
 function fill({ firstChild: button }, place) {
   const k = images[place];
   const { id = "…", label = null, prediction = null, confidence = null } = items.get(k) ?? {};
-  const [image, name, facts, mark] = button.children;
+  const [image, name, facts, mark, person] = button.children;
   const className = (i) => (i === null ? "…" : classes[i]);
   const sure = confidence === null ? "" : ` ${Math.round(100 * confidence)} %`; // also beside a long name
   Object.assign(button, { value: k, title: id, ariaCurrent: k === chosen, ariaSelected: k === chosen });
@@ -166,6 +257,9 @@ function fill({ firstChild: button }, place) {
   facts.lastChild.textContent = sure;
   const status = statuses[place];
   Object.assign(mark, { className: `mark ${status}`, ariaLabel: t(`status_${status}`) });
+  const who = opened.get(k);
+  const title = who ? t("open_at", { author: who }) : "";
+  Object.assign(person, { textContent: [...(who ?? "")][0] ?? "", title, ariaLabel: title, hidden: !who });
   const thumbnail = thumbnails.get(k);
   if (!thumbnail) image.removeAttribute("src"); // no picture, rather than a broken one
   else if (image.src !== thumbnail) image.src = thumbnail; // to set it again would make it flash
