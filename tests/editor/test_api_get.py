@@ -186,21 +186,21 @@ def test_pictures_of_files_are_upright_and_not_too_large(tmp_path):
         assert b"from disk" in [page.get(f"images/{k}/thumbnail").content for k in range(4)]
 
 
-def test_a_region_has_the_pixels_of_the_file(tmp_path):
+def test_a_close_up_has_the_pixels_of_the_file(tmp_path):
     folder = make_images(tmp_path / "images", [(1200, 800)])
     run = make_run(tmp_path, "--dataset", "folder", "--dataset_path", str(folder), *SMALL)
     whole = Image.open(folder / "train/a/0.png")
     with open_page(run, tmp_path / "edits.sqlite") as page:
 
         def asked(left, top, right, bottom, **facts):
-            return page.get("images/0/region", left=left, top=top, right=right, bottom=bottom, **facts)
+            return page.get("images/0/close_up", left=left, top=top, right=right, bottom=bottom, **facts)
 
         found = Image.open(io.BytesIO(asked(700, 300, 1100, 350).content))
         assert np.array_equal(found, whole.crop((700, 300, 1100, 350)))
         assert Image.open(io.BytesIO(asked(0, 0, 1200, 800, shrink=4).content)).size == (300, 200)
         for box in ((0, 0, 1201, 800), (5, 5, 5, 9), (9, 9, 3, 12)):
             assert "must lie in the image of 1200 x 800 pixels" in asked(*box).json()["error"]
-        assert page.get("images/0/region").status_code == 400
+        assert page.get("images/0/close_up").status_code == 400
         page.session.images.shown_size = lambda i: (9000, 9000)
         assert "at most 4000000 pixels" in asked(0, 0, 2001, 2000).json()["error"]
 

@@ -370,10 +370,10 @@ def test_a_fixed_scale_is_the_same_for_all_maps(evaluate):
     assert (full[3], faint[3]) == (255, 128)
 
 
-def test_the_region_of_a_photograph_is_as_sharp_as_the_screen(evaluate):
+def test_the_close_up_of_a_photograph_is_as_sharp_as_the_screen(evaluate):
     """It holds what is visible, has at least a pixel for each of the screen, and is bounded."""
     random = np.random.RandomState(0)
-    script = "return a.map((facts) => { const found = m.regionOf(facts); return [found, found && "
+    script = "return a.map((facts) => { const found = m.closeUpOf(facts); return [found, found && "
     script += "m.covers(found, found, facts.visible, facts.size)]; });"
     asked = []
     for _ in range(300):
@@ -383,7 +383,7 @@ def test_the_region_of_a_photograph_is_as_sharp_as_the_screen(evaluate):
         asked.append({"size": [width, height], "overview": 1024, "visible": visible})
         asked[-1]["shown"] = float(np.exp(random.uniform(6, 11)))
     seen = 0
-    for facts, (region, covers) in zip(asked, evaluate("numbers/region", script, asked), strict=True):
+    for facts, (region, covers) in zip(asked, evaluate("numbers/close_up", script, asked), strict=True):
         (width, height), shown = facts["size"], facts["shown"]
         if region is None:
             assert shown <= 1024 or width / 8 <= 1024 or min(np.ptp(list(facts["visible"].values())), 0) == 0
@@ -429,8 +429,12 @@ def test_the_page_keeps_to_its_own_rules():
 
 
 def test_a_key_presses_one_button():
-    keys = [key for named in re.findall(r'data-keys="([^"]+)"', HTML) for key in named.split()]
-    assert sorted(keys) == sorted(set(keys))
+    """Of those that are shown at the same time: one banner is of propagated edits, one of a review."""
+    banner = r'<div id="%s".*?</div>'
+    for other in ("review", "verdict"):
+        shown = re.sub(banner % other, "", HTML, flags=re.DOTALL)
+        keys = [key for named in re.findall(r'data-keys="([^"]+)"', shown) for key in named.split()]
+        assert sorted(keys) == sorted(set(keys))
 
 
 def test_a_room_of_the_page_uses_only_rooms_below_it():

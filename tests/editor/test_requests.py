@@ -144,7 +144,7 @@ READING = {
     f"images={','.join(['0'] * 1001)}",
     "images/0/attention": "layer=3 layer=-1 layer=NaN head=2 head=x query=36 query=-1 query=nan view=x",
     "images/0/decision": "explained=x explained=none explained=10 against=-1 against=x exact=x exact=1",
-    "images/0/region": f"left=-1 left=x right=0 bottom=1 shrink=3 shrink=0 right={BIG} right=24&bottom=25",
+    "images/0/close_up": f"left=-1 left=x right=0 bottom=1 shrink=3 shrink=0 right={BIG} right=24&bottom=25",
     "images/0/edit": f"revision=x revision=-1 revision={BIG}",
     "images/0/region": f"x=0 y=0 x=0&y=10000 x=-1&y=0 x=NaN&y=1 x=0.5&y=0 x={BIG}&y=0",
 }
@@ -244,6 +244,7 @@ PLACES = (
     "picture",
     "history",
     "region",
+    "close_up",
 )
 PATHS = [
     "session",

@@ -38,7 +38,7 @@ def routes() -> list[Route]:
         Route(image, describe),
         Route(f"{image}/edit", edit),
         Route(f"{image}/picture", picture),
-        Route(f"{image}/region", region),
+        Route(f"{image}/close_up", close_up),
         Route(f"{image}/thumbnail", thumbnail),
         Route(f"{image}/outline", outline),
         Route(f"{image}/attention", attention),
@@ -124,12 +124,12 @@ def picture(request: Request) -> Response:
     return Response(s.images.picture(k), media_type="image/png")
 
 
-def region(request: Request) -> Response:
+def close_up(request: Request) -> Response:
     """A part of the picture by its own pixels: left, top, right, bottom, and how many become one."""
     s, k = _image(request)
     box = tuple(p.optional_number(request, side, 0) for side in ("left", "top", "right", "bottom"))
     shrink = int(p.choice(request, "shrink", ("1", "2", "4", "8")))
-    return Response(s.images.region(k, box, shrink), media_type="image/png")
+    return Response(s.images.close_up(k, box, shrink), media_type="image/png")
 
 
 def thumbnail(request: Request) -> Response:

@@ -110,16 +110,16 @@ class PartImages:
         image.thumbnail((PICTURE, PICTURE), Image.Resampling.BICUBIC)
         return _encoded(image, "PNG", compress_level=1)
 
-    def region(self, i: int, box: tuple[int, int, int, int], shrink: int) -> bytes:
+    def close_up(self, i: int, box: tuple[int, int, int, int], shrink: int) -> bytes:
         """A part of the image as PNG, see `read_region`. Raises `UserError` outside it, or beyond REGION."""
         (w, h), (left, top, right, bottom) = self.shown_size(i), box
         if not (left < right <= w and top < bottom <= h):
-            raise UserError(f"the region must lie in the image of {w} x {h} pixels")
+            raise UserError(f"the close-up must lie in the image of {w} x {h} pixels")
         if (right - left) * (bottom - top) > REGION * shrink**2:
-            raise UserError(f"a region has at most {REGION} pixels: take a smaller one, or a larger shrink")
-        return self._decode(self._region, i, box, shrink)
+            raise UserError(f"a close-up has at most {REGION} pixels: take a smaller one, or a larger shrink")
+        return self._decode(self._close_up, i, box, shrink)
 
-    def _region(self, i: int, box: tuple[int, int, int, int], shrink: int) -> bytes:
+    def _close_up(self, i: int, box: tuple[int, int, int, int], shrink: int) -> bytes:
         if self.part.paths is None:
             image = self._image(i, PICTURE).crop(box).reduce(shrink)
         else:

@@ -3,7 +3,7 @@
 import { get } from "../base/api.js";
 import { $, t } from "../base/dom.js";
 import { on } from "../base/events.js";
-import { covers, regionOf } from "../numbers/region.js";
+import { covers, closeUpOf } from "../numbers/close_up.js";
 import { show, state } from "../work/state.js";
 
 const QUIET_MS = 150; // without a movement, before anything is fetched
@@ -22,13 +22,13 @@ async function look(view) {
   const { k, info, picture, grid, closeUp } = state;
   if (!grid || picture.width >= info.size[0]) return;
   const { visible, shown } = view.visible();
-  const region = regionOf({ size: info.size, overview: picture.width, visible, shown });
+  const region = closeUpOf({ size: info.size, overview: picture.width, visible, shown });
   if (!region) return void (closeUp && show({ closeUp: null }));
   if (closeUp && covers(closeUp, region, visible, info.size)) return;
   asking.abort();
   asking = new AbortController();
   const { signal } = asking;
-  const bitmap = await get(`images/${k}/region`, region, "blob", [signal])
+  const bitmap = await get(`images/${k}/close_up`, region, "blob", [signal])
     .then(createImageBitmap)
     .catch(() => null);
   if (bitmap && !signal.aborted && k === state.k && state.grid) show({ closeUp: { ...region, bitmap } });

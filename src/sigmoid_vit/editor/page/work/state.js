@@ -7,7 +7,7 @@ const values = {
   k: null, // number of the image that is open, or is being opened
   info: null, // the server's facts about the image (api/images/k)
   picture: null, // its pixels, as a bitmap
-  closeUp: null, // a region of it by its own pixels, see regionOf, and its `bitmap`
+  closeUp: null, // a region of it by its own pixels, see closeUpOf, and its `bitmap`
   grid: null, // its edit, a Grid; null until it is loaded, and until then the rest is old
   scope: null, // of the edit, all of it text: {layers, heads, queries}
   note: "",

@@ -11,7 +11,7 @@ const SHRINK = 8; // the largest
  * @param visible {left, top, right, bottom} of it, as shares of its sides
  * @param shown width of the whole photograph on the screen, in pixels
  */
-export function regionOf({ size: [width, height], overview, visible, shown }) {
+export function closeUpOf({ size: [width, height], overview, visible, shown }) {
   if (shown <= overview) return null;
   const widened = (start, end, length) => {
     const around = AROUND * (end - start);
