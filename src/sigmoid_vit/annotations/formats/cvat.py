@@ -74,7 +74,7 @@ def write(masks: Iterable[CellMasks], labels: Sequence[str]) -> bytes:
             source = "auto" if one.propagated else "manual"
             ElementTree.SubElement(image, "mask", {"label": label, "source": source, **_mask(pixels)})
     ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n"
 
 
 def _mask(pixels: np.ndarray) -> dict[str, str]:
