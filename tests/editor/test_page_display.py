@@ -13,6 +13,7 @@ from helpers.browser import (
     SQUARE,
     cell,
     is_saved,
+    needs_chromium,
     open_image,
     paint,
     shows,
@@ -29,7 +30,7 @@ def test_every_control_is_reached_by_tab_and_has_a_name(editor, visit):
                      .map((each) => each.id || each.dataset.tool || each.textContent)"""
     )
     reached = set()
-    page.locator("#author").focus()
+    page.locator("#to-picture").focus()
     for _ in range(len(everything) + 20):
         reached.add(
             page.evaluate("""() => { const it = document.activeElement;
@@ -75,7 +76,7 @@ def test_names_are_shown_as_text(editor, visit):
     shows(page, "#image-name", re.escape(HOSTILE_FILE))
     paint(page, SQUARE)
     is_saved(page, 1)
-    page.fill("#note", HOSTILE)
+    page.locator("#note").press_sequentially(HOSTILE)
     page.locator("#note").blur()
     page.locator("#history summary").click()
     shows(page, "#revisions", re.escape(HOSTILE) + ".*" + re.escape(HOSTILE))
@@ -100,7 +101,7 @@ def test_japanese(editor, visit):
     page.locator("#history summary").click()
     shows(page, "#revisions", "復元")
     english = "to do|class token|network|all layers|image|saved|Undo|wrong"
-    body = page.locator("main").text_content().replace("bird", "").replace(HOSTILE, "")
+    body = page.locator("#main").text_content().replace("bird", "").replace(HOSTILE, "")
     assert not re.search(english, body)
     page.select_option("#language", "en")
     shows(page, "#badge", "^now right$")
@@ -167,7 +168,7 @@ def test_without_the_token_nothing_is_shown(editor, browser):
         page = context.new_page()
         page.goto(f"http://127.0.0.1:{editor.port}/")
         shows(page, "#gate", "Open the address with the token")
-        assert page.locator("main").is_hidden()
+        assert page.locator("#main").is_hidden()
         page.goto(f"http://127.0.0.1:{editor.port}/#token=wrong")
         shows(page, "#gate", "Open the address with the token")
         page.goto(editor.link)
@@ -176,6 +177,7 @@ def test_without_the_token_nothing_is_shown(editor, browser):
 
 def test_behind_a_path_prefix(editor, visit):
     page = visit(editor)
+    needs_chromium(page.context.browser, "requests with another address")
     prefix = f"http://127.0.0.1:{editor.port}/user/me/proxy"
     page.route(
         f"{prefix}/**", lambda route: route.continue_(url=route.request.url.replace("/user/me/proxy", ""))

@@ -62,7 +62,7 @@ def open_browser(name: str = BROWSER) -> Iterator:
 def needs_chromium(browser, why: str) -> None:
     """Skip the test in Firefox, for what that or WebDriver BiDi lacks."""
     if browser.browser_type.name != "chromium":
-        pytest.skip(f"skipped: Firefox has no {why} for a test")
+        pytest.skip(f"skipped: Firefox does not offer {why} to a test")
 
 
 class Editor:
