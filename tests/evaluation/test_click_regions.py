@@ -26,7 +26,7 @@ def test_ink_is_found_by_one_click_better_than_by_trivial_answers(digits):
         assert figures["n"] == found["region"]["n"] > 20
         assert 0 < figures["mean"] <= 1 and figures["at_best"] <= 1
     means = {kind: figures["mean"] for kind, figures in found.items()}
-    assert means["region"] > max(means["disc"], means["square"], means["clicked cell"])
+    assert means["region"] > 0.1 + max(means["disc"], means["square"], means["clicked cell"])
 
 
 def test_masks_that_are_squares_are_found_by_squares(digits):
