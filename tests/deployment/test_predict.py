@@ -90,6 +90,8 @@ def test_images_are_found_in_folders_by_patterns_and_in_lists(tmp_path, capsys):
     assert "2 other files are not used" in capsys.readouterr().err
     assert names("**/*.png", "a.png") == ["a.png", "b/1_mask.png", "b/2.png"]
     assert find_images([f"@{tmp_path}/list.txt"]) == find_images([f"{tmp_path}/a.png", f"{tmp_path}/b/*.png"])
+    (tmp_path / "of_a_list.txt").write_text("@list.txt\n")  # not followed, and not left out: it is unreadable
+    assert list(map(str, find_images([f"@{tmp_path}/of_a_list.txt"]))) == ["@list.txt"]
     (tmp_path / "empty").mkdir()
     for given, says in (("empty", "there is no image in"), ("*.tif", "no file matches")):
         with pytest.raises(UserError, match=says):

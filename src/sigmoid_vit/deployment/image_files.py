@@ -34,7 +34,7 @@ def _meant(text: str) -> Iterator[Path]:
         yield from _in_folder(path)
     elif text.startswith("@") and not path.exists():
         for line in _lines(Path(text[1:]).expanduser()):
-            yield from _meant(line)
+            yield from [Path(line)] if line.startswith("@") else _meant(line)  # no list in a list
     elif glob.has_magic(text) and not path.exists():
         matches = sorted(glob.glob(str(path), recursive=True))
         if not matches:
@@ -57,4 +57,4 @@ def _lines(path: Path) -> list[str]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"the list {path} cannot be read ({error}); save it as text in UTF-8") from error
-    return [line.strip() for line in lines if line.strip() and not line.startswith("@")]
+    return [line.strip() for line in lines if line.strip()]
