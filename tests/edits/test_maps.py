@@ -8,6 +8,7 @@ from helpers.step2 import edit_every_digit
 from sigmoid_vit import UserError
 from sigmoid_vit.data import load_data
 from sigmoid_vit.edits.maps import EditMaps, load_edits
+from sigmoid_vit.edits.store import EditStore, StoredEdit
 
 
 @pytest.fixture(scope="module")
