@@ -84,6 +84,12 @@ def test_a_reviewer_sends_an_edit_back_and_its_author_finds_the_reason(servers, 
     noor.locator("#canvas").focus()
     noor.keyboard.press("a")
     shows(mika, "#progress-text", "1 accepted$")
+    noor.locator("#history summary").click()
+    for place, text in enumerate(
+        ("accepted by", r"by hand · edited cells: 2 \(\+1\)", "sent back by", "by hand")
+    ):
+        shows(noor, f"#revisions li >> nth={place}", text)
+    noor.locator("#revisions canvas[width='96']:not(.missing) >> nth=3").wait_for()
     edits = history(servers[0], "030.png")
     assert [edit.author for edit in edits] == ["mika", "noor", "mika", "noor"]
     notes = ["", "sent back: the square is missing", "", "accepted: "]

@@ -3,6 +3,7 @@
 import tempfile
 import zipfile
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from sigmoid_vit.editor import request_fields as p
 from sigmoid_vit.editor.responses import AsciiJson, Refused, top_classes
 from sigmoid_vit.editor.session import Session
 from sigmoid_vit.editor.work_queue import Filter
+from sigmoid_vit.edits.changes import changes_of
 from sigmoid_vit.edits.exchange import export_edits
 from sigmoid_vit.edits.status import SENT_BACK, STATUSES, is_review, status_of
 from sigmoid_vit.edits.store import StoredEdit
@@ -193,8 +195,10 @@ def first_step(request: Request) -> Response:
 def history(request: Request) -> Response:
     s, k = _image(request)
     names = ("revision", "author", "created", "deleted", "note", "confidence", "base")
-    revisions = [{name: getattr(edit, name) for name in names} for edit in reversed(s.edits.history(k))]
-    return AsciiJson({"revisions": revisions})
+    edits = s.edits.history(k)
+    told = zip(edits, changes_of(edits), strict=True)
+    revisions = [{name: getattr(edit, name) for name in names} | asdict(change) for edit, change in told]
+    return AsciiJson({"revisions": revisions[::-1]})
 
 
 def propagated(request: Request) -> Response:

@@ -11,7 +11,10 @@ import * as queue from "../work/queue.js";
 import * as saving from "../work/saving.js";
 import { state } from "../work/state.js";
 import { scopeWords } from "./panels.js";
+import { fetchThumbnail, smallPicture } from "./small.js";
 import { View } from "./view.js";
+
+let pictures = { k: null }; // of the open image: {k, thumbnail, made: revision -> canvas}
 
 on("revised", showHistory);
 on("saving", ({ kind, change, error }) => kind === "conflict" && resolve(change.id, error.theirs));
@@ -19,14 +22,35 @@ on("saving", ({ kind, change, error }) => kind === "conflict" && resolve(change.
 /** Show the revisions, if the person wants to see them. */
 export async function showHistory() {
   if (!$("history").open) return;
-  const found = await attempt((k) => get(`images/${k}/history`));
+  const { k } = state;
+  const found = await attempt(() => get(`images/${k}/history`));
   if (!found) return;
   const rows = found.revisions.map((each, i) => {
     const onclick = () => (endStroke(), restore(each.revision));
     const button = element("button", { textContent: t("restore"), onclick, disabled: !i || each.deleted });
-    return element("li", {}, element("span", { textContent: words("revision", each) }), button);
+    const who = element("b", { textContent: t("revision", { ...each, time: dateOf(each.created) }) });
+    const what = [howWords(each), cellWords(each), each.note].filter(Boolean).join(" · ");
+    const facts = element("span", {}, who, element("br"), what);
+    return element("li", {}, pictureOf(k, each), facts, button);
   });
   $("revisions").replaceChildren(...(rows.length ? rows : [element("li", { textContent: t("no_history") })]));
+}
+
+/** The small picture of a revision, made once as long as its image is open. */
+function pictureOf(k, { revision, deleted }) {
+  if (pictures.k !== k) pictures = { k, thumbnail: fetchThumbnail(k), made: new Map() };
+  const { made, thumbnail } = pictures;
+  if (!made.has(revision)) made.set(revision, smallPicture(k, deleted ? null : revision, thumbnail));
+  return made.get(revision);
+}
+
+/** How a revision came about: by hand, propagated, as an earlier one, ... */
+const howWords = ({ how, same_as }) => t(`how_${how}`, { same_as });
+
+/** How many cells it edits, and how many more, fewer and otherwise than the one before. */
+function cellWords({ cells, added, removed, altered }) {
+  const signs = [added && `+${added}`, removed && `−${removed}`, altered && `≠${altered}`].filter(Boolean);
+  return t("edited_cells", { count: cells }) + (signs.length ? ` (${signs.join(" ")})` : "");
 }
 
 function words(name, { deleted, note, ...facts }) {

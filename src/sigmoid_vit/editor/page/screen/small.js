@@ -7,15 +7,19 @@ import { colour } from "./view.js";
 
 const [SIDE, OPACITY] = [96, 0.6];
 
-/** A canvas, filled in as soon as picture and edit are there; `revision`: of the edit, null for none. */
-export function smallPicture(k, revision) {
+export const fetchThumbnail = (k) => get(`images/${k}/thumbnail`, {}, "blob").then(createImageBitmap);
+
+/**
+ * A canvas, filled in as soon as picture and edit are there.
+ * @param revision of the edit, null for none; picture see fetchThumbnail
+ */
+export function smallPicture(k, revision, picture = fetchThumbnail(k)) {
   const canvas = element("canvas", { width: SIDE, height: SIDE, className: "small" });
-  draw(canvas, k, revision).catch(() => canvas.classList.add("missing"));
+  draw(canvas, k, revision, picture).catch(() => canvas.classList.add("missing"));
   return canvas;
 }
 
-async function draw(canvas, k, revision) {
-  const picture = get(`images/${k}/thumbnail`, {}, "blob").then(createImageBitmap);
+async function draw(canvas, k, revision, picture) {
   const [image, { value, edited, rows, columns }] = await Promise.all([picture, fetchGrid(k, revision)]);
   Object.assign(canvas, { width: image.width, height: image.height });
   const context = canvas.getContext("2d");
