@@ -8,6 +8,7 @@ from sigmoid_vit.edits.exchange import export_edits
 from sigmoid_vit.edits.store import EditStore
 from sigmoid_vit.errors import UserError, run
 from sigmoid_vit.options import OptionsParser, check_options, option
+from sigmoid_vit.runs.folder import Run
 
 
 @dataclass(kw_only=True)
@@ -22,6 +23,8 @@ class Options:
     images: str | None = option(None, "with --to: the folder of the data set", metavar="DIR")
     image_url: str = option(LOCAL, "with --to label_studio: what stands before the path of an image")
     backup: str | None = option(None, "instead: new file to copy the whole store to", metavar="FILE")
+    run: str | None = option(None, "a run, for the classes of the images in agreement.json")
+    split: str = option("train", "with --run: the part whose classes are known")
     history: bool = option(False, "all revisions, not the current edits alone")
     threshold: float = option(
         0.5, "value from which masks.json says attended, and --to says keep", low=0, high=1
@@ -46,7 +49,8 @@ def main() -> None:
         elif o.to:
             print(export_to_tool(store, o.to, o.images, o.out, o.threshold, o.image_url).text())
         else:
-            edits = export_edits(store, o.out, o.history, o.threshold)
+            class_of = Run(o.run).class_of(o.split) if o.run else None
+            edits = export_edits(store, o.out, o.history, o.threshold, class_of)
             print(f"{o.out}: {len(edits)} edits of {len({edit.image_id for edit in edits})} images")
 
 

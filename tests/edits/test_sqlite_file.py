@@ -313,4 +313,5 @@ def test_the_script_copies_a_store_in_use(path, tmp_path):
         with EditStore(tmp_path / "copy", readonly=True) as copy:
             assert copy.history() == store.history()
     wrong = subprocess.run(script, capture_output=True, text=True)
-    assert (wrong.returncode, wrong.stderr) == (1, "error: give either --out DIR or --backup FILE\n")
+    assert wrong.returncode == 1
+    assert wrong.stderr == "error: give either --out DIR or --backup FILE\n"

@@ -221,7 +221,9 @@ def export(request: Request) -> Response:
         file = Path(packed.name)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            export_edits(s.edits.store, folder)
+            labels = zip(s.part.ids, s.part.labels, strict=True)
+            class_of = {image_id: s.classes[label] for image_id, label in labels}
+            export_edits(s.edits.store, folder, class_of=class_of)
             with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
                 for path in sorted(Path(folder).rglob("*")):
                     archive.write(path, path.relative_to(folder))

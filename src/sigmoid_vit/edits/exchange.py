@@ -6,13 +6,15 @@ export.json        written last: how many edits, and the SHA-256 of the two file
 maps/*.png         round(65535 * value), 16 bits; the maps of several heads below each other
 edited/*.png       255 where the edit holds, 0 where the network keeps its own attention
 masks.json         COCO annotations with uncompressed RLE: "edited", and "attended" where value >= threshold
+agreement.json     how far people agree, see `agreement`; with the classes, if they are known
 metadata.jsonl     `datasets.load_dataset("imagefolder", data_dir=...)`: images "image" (map) and "edited"
 
 The first three are what `read_export` reads; the others are views of them for other programs.
 """
 
 import json
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 
@@ -21,6 +23,8 @@ import safetensors.numpy
 from PIL import Image
 from safetensors import SafetensorError
 
+from sigmoid_vit.edits.agreement import agreement, as_json
+from sigmoid_vit.edits.status import status_of
 from sigmoid_vit.edits.store import EditStore, StoredEdit
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.files import sha256, write_atomically
@@ -32,7 +36,11 @@ CATEGORIES = ("edited", "attended")
 
 
 def export_edits(
-    store: EditStore, folder: str | Path, history: bool = False, threshold: float = 0.5
+    store: EditStore,
+    folder: str | Path,
+    history: bool = False,
+    threshold: float = 0.5,
+    class_of: Mapping[str, str] | None = None,
 ) -> list[StoredEdit]:
     """Write the current edits, or all revisions, to a new folder.
 
@@ -40,6 +48,7 @@ def export_edits(
         folder: new or empty. An export that was killed leaves no export.json in it and is never imported.
         history: all revisions, deletions among them.
         threshold: of the masks in masks.json.
+        class_of: the class of each image id, for agreement.json.
 
     Returns:
         The edits written, oldest first.
@@ -49,14 +58,17 @@ def export_edits(
     """
     if not 0 <= threshold <= 1:
         raise UserError(f"threshold {threshold} must lie in [0, 1]")
-    edits = store.history() if history else store.current_all().values()
-    edits = sorted(edits, key=lambda edit: edit.revision)
+    everything = store.history()
+    edits = everything if history else sorted(store.current_all().values(), key=lambda edit: edit.revision)
     folder = _make_folder(Path(folder))
     _write_views(folder, edits, threshold)
     tensors = {f"{edit.revision}.{name}": getattr(edit, name) for edit in edits for name in ARRAYS}
     _write(folder / TENSORS, safetensors.numpy.save(tensors))
     _write(folder / INDEX, _lines(_fields(edit) for edit in edits))
     facts = {"format": FORMAT, "version": VERSION, "edits": len(edits), "history": history}
+    people = json.dumps(as_json(agreement([everything], class_of)), indent=2, ensure_ascii=False)
+    _write(folder / "agreement.json", people.encode() + b"\n")
+    facts |= {"statuses": dict(sorted(Counter(map(status_of, edits)).items()))}
     facts |= {"threshold": threshold, "sha256": {name: sha256(folder / name) for name in (INDEX, TENSORS)}}
     _write(folder / LAST, json.dumps(facts, indent=2).encode() + b"\n")
     return edits
@@ -109,7 +121,10 @@ def _write_views(folder: Path, edits: list[StoredEdit], threshold: float) -> Non
         names = {name: f"{name}/{edit.revision:08d}.png" for name in ("maps", "edited")}
         _write_png(folder / names["maps"], np.round(value * 65535.0).astype(np.uint16))
         _write_png(folder / names["edited"], edited.astype(np.uint8) * 255)
-        rows.append({"file_name": names["maps"], "edited_file_name": names["edited"]} | _flat(edit))
+        rows.append(
+            {"file_name": names["maps"], "edited_file_name": names["edited"], "status": status_of(edit)}
+            | _flat(edit)
+        )
         size = {"height": value.shape[0], "width": value.shape[1]}
         images.append({"id": edit.revision, "file_name": names["maps"], "image": edit.image_id} | size)
         for mask, category in ((edited, 1), (edited & (value >= threshold), 2)):

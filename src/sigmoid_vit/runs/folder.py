@@ -105,6 +105,11 @@ class Run:
         """
         return self.open_data_and_changes(dataset_path, settings)[0]
 
+    def class_of(self, split: str) -> dict[str, str]:
+        """The name of the true class by image id, of a part of its data set."""
+        part = self.open_data().part(split)
+        return {image_id: part.classes[label] for image_id, label in zip(part.ids, part.labels, strict=True)}
+
     def open_data_and_changes(
         self, dataset_path: str | None = None, settings: Settings | None = None
     ) -> tuple[DataModule, Changes]:

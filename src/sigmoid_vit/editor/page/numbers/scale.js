@@ -14,6 +14,9 @@ export function scaleOf(values, isSigned) {
   return { low, high: Math.max(high, low + NARROW), isSigned };
 }
 
+/** Whether the numbers of a signed map do not fill its scale: no cell alone has an effect worth a colour. */
+export const isFlat = ({ high, isSigned }) => isSigned && high === NARROW;
+
 /** The scale in force: the map's own, or where it is fixed, the same for all images. */
 export const scaleInForce = ({ scale = UNIT, display }) =>
   display?.fixed ? (scale.isSigned ? HALVED : UNIT) : scale;

@@ -3,7 +3,7 @@
 import { errorText } from "../base/api.js";
 import { $, element, indices, t, timeOf } from "../base/dom.js";
 import { on } from "../base/events.js";
-import { scaleInForce, scaleOfEdits } from "../numbers/scale.js";
+import { isFlat, scaleInForce, scaleOfEdits } from "../numbers/scale.js";
 import * as queue from "../work/queue.js";
 import { isLeft, isNoteWaiting } from "../work/changes.js";
 import { isDecision } from "../work/fetching.js";
@@ -76,7 +76,7 @@ function showFacts() {
   const { info, session, query, grid, note, display } = state;
   const scale = scaleInForce(state);
   const [low, high] = [scale.low, scale.high].map((value) => value.toFixed(2));
-  const signed = display.fixed ? "nats_fixed" : "nats";
+  const signed = display.fixed ? "nats_fixed" : isFlat(scale) ? "nats_flat" : "nats";
   const edit = waiting(info.id) ? null : info.edit;
   const reason = edit && isLeft(edit) ? edit.note.replace(/^[^:]*/, "") : "";
   const texts = {

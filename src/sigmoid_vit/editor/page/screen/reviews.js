@@ -50,21 +50,20 @@ function showReview() {
 /** Who is here, with the image that each has open. */
 function showPeople() {
   const file = (image) => image?.split("/").pop() ?? "";
+  const people = new Map(queue.others().map((each) => [`${each.author}\n${each.image}`, each]));
   const chip = ({ author: name, image }) => {
     const parts = [element("b", { textContent: name }), ` ${file(image)}`];
     return element("li", { title: image ?? "" }, ...parts);
   };
-  $("people").replaceChildren(...queue.others().map(chip));
+  $("people").replaceChildren(...Array.from(people.values(), chip));
   $("people").hidden = !queue.others().length;
 }
 
 /** Say above the open image what others do with it. */
 function showCompany() {
   const { k } = state;
-  const said = queue
-    .others()
-    .filter(({ open }) => open === k)
-    .map((each) => t("open_at", each));
+  const here = queue.others().filter(({ open }) => open === k);
+  const said = [...new Set(here.map((each) => t("open_at", each)))];
   if (isOvertaken()) said.unshift(t("overtaken", queue.latestOf(k)));
   $("company-text").textContent = said.join(" ");
   $("company").hidden = !said.length;
