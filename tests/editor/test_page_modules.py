@@ -368,6 +368,8 @@ def test_a_fixed_scale_is_the_same_for_all_maps(evaluate):
     assert signed[1] == other_signed[1]
     assert np.exp(-signed[1]["high"]) == pytest.approx(0.5)
     assert (full[3], faint[3]) == (255, 128)
+    script = "return a.map((values) => m.isFlat(m.scaleOf(values, true)));"
+    assert evaluate("numbers/scale", script, [[0.002, -0.009], [0.002, -0.02]]) == [True, False]
 
 
 def test_the_close_up_of_a_photograph_is_as_sharp_as_the_screen(evaluate):
