@@ -111,14 +111,14 @@ def test_cell_lines_and_masks_at_one_key(square_run, visit, tmp_path):
     page.keyboard.press("g")
     assert np.array_equal(on_the_canvas(page), bare)
     with page.expect_response("**/outline?*"):
-        page.keyboard.press("m")
+        page.keyboard.press("k")
     page.wait_for_timeout(200)
     rows, columns = np.nonzero((on_the_canvas(page) == [255, 110, 240]).all(2))
     (left, top), (right, bottom) = cell(page, 1.5, 0.5), cell(page, 3.5, 3.5)
     ends = [edge - box[axis] - 1 for edge, axis in ((left, "x"), (right, "x"), (top, "y"), (bottom, "y"))]
     assert [columns.min(), columns.max(), rows.min(), rows.max()] == pytest.approx(ends, abs=1.5)
     open_image(page, "002.png")
-    shows(page, "#mask-choice", "^ *Mask \\(M\\): none$")
+    shows(page, "#mask-choice", "^ *Mask \\(K\\): none$")
     editor.kill()
 
 
@@ -141,6 +141,7 @@ def test_brightness_and_contrast_are_for_the_eyes_alone(editor, visit):
     is_saved(page, 1)
     page.keyboard.press("Control+z")
     shows(page, "#answer", f"^{re.escape(answer)}$")
+    is_saved(page, 0)
     page.reload()
     shows(page, "#picture summary", "changed")  # the tab keeps it
     assert page.locator("#brightness").input_value() == "2"
