@@ -141,6 +141,7 @@ def test_brightness_and_contrast_are_for_the_eyes_alone(editor, visit):
     is_saved(page, 1)
     page.keyboard.press("Control+z")
     shows(page, "#answer", f"^{re.escape(answer)}$")
+    is_saved(page, 0)
     page.reload()
     shows(page, "#picture summary", "changed")  # the tab keeps it
     assert page.locator("#brightness").input_value() == "2"
