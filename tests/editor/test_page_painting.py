@@ -8,6 +8,7 @@ from helpers.browser import (
     GRID,
     SQUARE,
     cell,
+    double_click,
     fingers,
     history,
     is_saved,
@@ -174,9 +175,9 @@ def test_zooming_and_moving_change_no_number(editor, visit):
 
 def test_touch_paints_with_one_finger_and_zooms_with_two(editor, visit):
     page = visit(editor, "011.png", has_touch=True)
+    touch = fingers(page)
     page.touchscreen.tap(*cell(page, 2, 3))
     is_saved(page, 1)
-    touch = fingers(page)
     a, b = cell(page, 2, 2), cell(page, 2, 4)
     touch("touchStart", a)
     touch("touchStart", a, b)  # the stroke that the first finger began is given up
@@ -218,7 +219,7 @@ def test_tools(editor, visit):
     shows(page, "#edited-count", "^edited cells: 8$")  # given up
     for corner in [(-0.4, -0.4), (-0.4, 4.4), (4.4, 4.4)]:
         page.mouse.click(*cell(page, *corner))
-    page.mouse.dblclick(*cell(page, 4.4, -0.4))
+    double_click(page, *cell(page, 4.4, -0.4))
     is_saved(page, 8 + 11)
     page.locator("#reset").click()
     shows(page, "#edited-count", "^edited cells: 0$")

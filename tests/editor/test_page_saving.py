@@ -244,13 +244,13 @@ def test_a_note_waits_for_its_edit(editor, visit):
     is_saved(page, 1)
     assert stored(editor, "075.png").note == "scratch at the rim"
     page.fill("#note", "")
-    page.keyboard.type("scratch at the left rim")  # in Firefox, only what is typed is a change
+    page.locator("#note").press_sequentially("scratch at the left rim")  # Firefox: only typing is a change
     shows(page, "#saved", "^The note is kept in this browser")
     page.keyboard.press("Tab")
     is_saved(page, 1)
     assert stored(editor, "075.png").note == "scratch at the left rim"
     open_image(page, "076.png")
-    page.fill("#note", "out of focus")
+    page.locator("#note").press_sequentially("out of focus")
     page.keyboard.press("Tab")
     page.locator("#skip").click()
     assert page.locator("#skip-reason").input_value() == "out of focus"

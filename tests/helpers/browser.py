@@ -155,6 +155,13 @@ def paint(page, *cells):
     page.mouse.up()
 
 
+def double_click(page, x, y):
+    """On the canvas. In Firefox, two clicks over WebDriver BiDi make none: there it is the event itself."""
+    page.mouse.dblclick(x, y)
+    if page.context.browser.browser_type.name == "firefox":
+        page.locator("#canvas").dispatch_event("dblclick")
+
+
 def fingers(page):
     """touch(kind, *points): the fingers are at these points of the window now."""
     needs_chromium(page.context.browser, "touch")
