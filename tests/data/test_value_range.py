@@ -16,6 +16,7 @@ from sigmoid_vit.data import images as images_module
 from sigmoid_vit.data.value_range import FLOAT, INTEGER, white
 from sigmoid_vit.files import sealed, write_json
 from sigmoid_vit.runs.folder import Run, open_data
+from sigmoid_vit.runs.network import Network
 from sigmoid_vit.training.trainer import Trainer
 
 TWELVE = np.arange(4096).reshape(64, 64)
@@ -121,6 +122,9 @@ def test_a_run_keeps_the_range(tmp_path, capsys):
     with open_page(run, tmp_path / "edits.sqlite", split="val") as page:
         assert torch.equal(torch.stack([page.session.images.pixels(i) for i in range(len(pixels))]), pixels)
         assert page.session.images._image(0, 64).getextrema()[0] == (0, round(400 * 255 / 4095))
+    network = Network.of_run(run)
+    for i, path in enumerate(network.run.open_data().val.paths):
+        assert torch.equal(network.pixels(path), pixels[i])
     new = open_data(run.settings())  # a new Step 1 would take the new range
     assert new.train.decode(0, (32, 32), "bicubic").max() == round(4000 * 255 / 65535)
 

@@ -115,7 +115,7 @@ def _check(network: Network, loaded: Loaded, part: Prepared, edit: AttentionEdit
 def _images(part: Prepared) -> list[Image.Image]:
     """The images of a part as a program reads them: upright, RGB, at their own size."""
     if part.part.paths:
-        return [read_image(path) for path in part.part.paths]
+        return [read_image(path, values=part.part.value_range) for path in part.part.paths]
     return [Image.fromarray(pixels.permute(1, 2, 0).numpy()) for pixels in part.part.images]
 
 

@@ -15,7 +15,8 @@ def preprocessing(network: Network) -> dict:
     Returns:
         model and model_args, for `timm.create_model`; size, the height and width that the whole image is
         resized to, without a crop; interpolation, antialias; channels, layout and dtype of the input; mean
-        and std, in units of 0..1; classes, in the order of the class logits.
+        and std, in units of 0..1; classes, in the order of the class logits; white, the value of 16-bit or
+        floating-point pixels that becomes 1, by kind (None: the training images had none).
     """
     return {
         "model": network.model.pretrained_cfg["architecture"],
@@ -29,6 +30,7 @@ def preprocessing(network: Network) -> dict:
         "dtype": "float32",
         "mean": network.transform.mean,
         "std": network.transform.std,
+        "white": network.run.value_range().as_dict(),
         "classes": network.classes,
     }
 

@@ -142,7 +142,7 @@ class Network:
         own, full = upright_size(file), self.transform.size
         fits = all(a <= b for a, b in zip(own, full, strict=True))
         stays = own == self.stored_size if self.stored_size else fits
-        return decode(file, own if stays else full, self.transform.interpolation)
+        return decode(file, own if stays else full, self.transform.interpolation, self.run.value_range())
 
     def inputs(self, part: Prepared, chosen: list[int]) -> Tensor:
         """The images at these positions as the network's input, [B, 3, H, W] on its device."""
