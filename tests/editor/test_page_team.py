@@ -114,7 +114,7 @@ def test_one_key_accepts_or_leaves_unchanged_and_goes_on(servers, visit):
     assert page.locator("#many-accept").is_disabled()
     page.locator("#confidence").fill("0.9")
     page.locator("#many-accept:enabled").click()
-    shows(page, "#queue-state", "^2 propagated edits accepted")
+    shows(page, "#stage-message", "^2 propagated edits accepted")
     edits = [stored(servers[0], f"05{i}.png") for i in range(4)]
     assert [edit.author for edit in edits] == ["mika"] * 4
     assert [edit.note for edit in edits][1] == "looked at, nothing to change"

@@ -3,6 +3,7 @@
 import { errorText, get, post } from "../base/api.js";
 import { $, ask, element, t } from "../base/dom.js";
 import { author } from "../work/changes.js";
+import { say } from "../work/fetching.js";
 import * as queue from "../work/queue.js";
 import { state } from "../work/state.js";
 import { open } from "../work/opening.js";
@@ -31,8 +32,8 @@ async function show() {
   const done = await post("accept_all", params, {}).catch((error) => ({ error }));
   const text = done.error ? t("not_saved", { error: errorText(done.error) }) : t("accepted_many", done);
   await queue.load("again");
-  $("queue-state").textContent = text;
-  if (state.info?.status === "propagated") open(state.k);
+  if (state.info?.status === "propagated") await open(state.k);
+  say(text);
 }
 
 /** Count the edits that reach the confidence, and show some of them. */
