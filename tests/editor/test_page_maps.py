@@ -3,7 +3,6 @@
 import base64
 import io
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -91,14 +90,22 @@ def on_the_canvas(page):
     return np.asarray(picture.convert("RGB")).astype(float)
 
 
-def test_cell_lines_and_masks_at_one_key(square_run, visit, tmp_path):
-    masks = tmp_path / "masks" / BIRD
-    masks.mkdir(parents=True)
+@pytest.fixture(scope="module")
+def second(square_run, tmp_path_factory):
+    """The editor of a Step 2 run, with a mask of one image."""
+    folder = tmp_path_factory.mktemp("second")
+    (folder / "masks" / BIRD).mkdir(parents=True)
     mask = np.zeros((24, 24), np.uint8)
     mask[8:16, 4:16] = 255  # its borders are those of cells 1 to 3 and 2 to 3
-    Image.fromarray(mask).save(masks / "001.png")
-    editor = Editor(square_run.folder, tmp_path / "edits.sqlite", "test", "--masks", str(tmp_path / "masks"))
-    page = visit(editor.start(), "001.png")
+    Image.fromarray(mask).save(folder / "masks" / BIRD / "001.png")
+    run = make_step_2_run(folder, square_run)
+    editor = Editor(run.folder, folder / "edits.sqlite", "test", "--masks", str(folder / "masks")).start()
+    yield editor
+    editor.kill()
+
+
+def test_cell_lines_and_masks_at_one_key(second, visit):
+    page = visit(second, "001.png")
     page.locator("#hide").check()
     bare = on_the_canvas(page)
     x, y = cell(page, 2.5, 2)  # on the border of two cells
@@ -119,7 +126,6 @@ def test_cell_lines_and_masks_at_one_key(square_run, visit, tmp_path):
     assert [columns.min(), columns.max(), rows.min(), rows.max()] == pytest.approx(ends, abs=1.5)
     open_image(page, "002.png")
     shows(page, "#mask-choice", "^ *Mask \\(K\\): none$")
-    editor.kill()
 
 
 def test_brightness_and_contrast_are_for_the_eyes_alone(editor, visit):
@@ -195,11 +201,16 @@ def test_what_the_edit_changed_is_a_sentence(editor, visit):
     shows(page, "#answer", f"^Without an edit: {wrong}$")
 
 
-def test_a_run_is_shown_beside_the_one_before_step_2(square_run, visit, tmp_path):
-    run = make_step_2_run(tmp_path, square_run)
-    editor = Editor(run.folder, tmp_path / "edits.sqlite", "test").start()
-    page = visit(editor, "028.png")
+def test_a_run_is_shown_beside_the_one_before_step_2(second, visit):
+    page, first = visit(second, "028.png"), second.edits.with_name("first")
+    away = first.rename(first.with_name("away"))
     page.locator("#first-step summary").click()
+    shows(page, "#first-answer", "^the run before Step 2, first, is not there any more$")
+    page.select_option("#map", "first_step")
+    shows(page, "#stage-message", "first, is not there any more")
+    away.rename(first)
+    page.select_option("#map", "decision")
+    open_image(page, "029.png")
     wrong, right = rf"{HOSTILE[:4]}.* \(\d\d\.\d %\)", rf"{BIRD} \(\d\d\.\d %\)"
     shows(page, "#first-answer", rf"^This run: {right}, before Step 2 \(first\): {wrong}; both without")
     assert page.locator("#first-bars li").count() == 2
@@ -208,17 +219,6 @@ def test_a_run_is_shown_beside_the_one_before_step_2(square_run, visit, tmp_path
     page.select_option("#map", "first_step")
     shows(page, "#map-shown", f"^decision map before Step 2: why {BIRD}$")
     shows(page, "#readout", r"takes -\d\.\d\d nats")
-    shutil.rmtree(tmp_path / "first")
-    page.fill("#search", "bird/029.png")
-    page.locator("#items button[title$='029.png']").click()
-    shows(page, "#image-name", "029.png")  # its network is in memory still
-    shows(page, "#first-answer", "^This run")
-    editor.kill()
-    editor.start()
-    page.goto(editor.link)
-    page.locator("#first-step summary").click()
-    shows(page, "#first-answer", "^the run before Step 2, first, is not there any more$")
-    editor.kill()
 
 
 def test_a_step_1_run_has_nothing_before_it(editor, visit):
