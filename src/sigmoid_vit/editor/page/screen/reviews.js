@@ -59,7 +59,7 @@ function showPeople() {
   $("people").hidden = !queue.others().length;
 }
 
-/** Say above the open image what others do with it. */
+/** Say what others do with the open image; not above it, where the canvas would move under a stroke. */
 function showCompany() {
   const { k } = state;
   const here = queue.others().filter(({ open }) => open === k);
