@@ -40,8 +40,9 @@ def test_every_control_is_reached_by_tab_and_has_a_name(editor, visit):
     assert set(everything) <= reached
     assert len(everything) > 35
     unnamed = page.locator(controls).evaluate_all(
-        """all => all.filter((each) => each.checkVisibility() && !(each.labels?.[0]?.textContent.trim() || each.ariaLabel
-            || each.textContent.trim() || each.ariaLabelledByElements?.length))
+        """all => all.filter((each) => each.checkVisibility()
+            && !(each.labels?.[0]?.textContent.trim() || each.ariaLabel || each.textContent.trim()
+                 || each.ariaLabelledByElements?.length))
             .map((each) => each.outerHTML)"""
     )
     assert unnamed == []
@@ -83,7 +84,9 @@ def test_names_are_shown_as_text(editor, visit):
     assert HOSTILE in page.locator("#bars").text_content()
     assert HOSTILE in page.locator("#class-filter").text_content()
     assert BIRD in page.locator("#true-class").text_content()
-    assert page.locator("img:not(#items img, #revisions img), b:not(#people b, #revisions b), svg").count() == 0
+    assert (
+        page.locator("img:not(#items img, #revisions img), b:not(#people b, #revisions b), svg").count() == 0
+    )
     assert stored(editor, HOSTILE_FILE).author == HOSTILE
 
 
