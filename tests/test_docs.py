@@ -16,7 +16,7 @@ PAGES = [README, JAPANESE, *sorted((ROOT / "docs").glob("*.md"))]
 SCRIPT = re.compile(r"(?:src/\w+|scripts/(?:settings|models)_page|local_model_test)\.py|\brun_\w+\.sh")
 OPTION = re.compile(r"(?<![\w-])--([a-z]\w+)")
 NAME = re.compile(r"(?<![\w${])([A-Z][A-Z_]+)=")
-OF_SHELL = {"SEEDS", "WANDB_KEY", "WANDB_MODE", "IS_DATAPARALLEL", "LAUNCH_ARGS", "OPTIONS", "S"}
+OF_SHELL = {"BROWSER", "SEEDS", "WANDB_KEY", "WANDB_MODE", "IS_DATAPARALLEL", "LAUNCH_ARGS", "OPTIONS", "S"}
 ELSEWHERE = re.compile(r'LAUNCH_ARGS="[^"]*"')  # options of accelerate
 
 

@@ -77,8 +77,8 @@ def states(page, conflict):
 @pytest.mark.parametrize(
     ("width", "name", "combinations"),
     [
-        (1280, "050.png", [("en", "light"), ("ja", "dark")]),
-        (390, "051.png", [("en", "dark"), ("ja", "light")]),
+        (1280, "096.png", [("en", "light"), ("ja", "dark")]),
+        (390, "097.png", [("en", "dark"), ("ja", "light")]),
     ],
 )
 def test_axe_finds_nothing_in_any_state(editor, visit, violations, width, name, combinations):
@@ -111,7 +111,7 @@ def test_axe_finds_nothing_without_a_token(editor, browser, violations):
 
 
 def test_the_first_tab_leads_to_the_picture(editor, visit):
-    page = visit(editor, "052.png")
+    page = visit(editor, "087.png")
     page.reload()
     page.locator("#canvas").wait_for()
     page.keyboard.press("Tab")

@@ -41,7 +41,7 @@ def test_any_class_can_be_asked_and_held_against_another(editor, visit):
     shows(page, "#map-shown", f"^decision map: why {BIRD}, not {HOSTILE[:4]}")
     page.select_option("#against", "true")
     shows(page, "#map-shown", f"^decision map: {BIRD} twice, so there is no difference to show$")
-    shows(page, "#scale-high", r"^0\.01 nats$")
+    shows(page, "#scale-high", r"^0\.01 nats; no cell reaches it$")
     assert page.locator("#canvas").bounding_box() == box
 
 

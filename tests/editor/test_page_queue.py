@@ -248,11 +248,15 @@ def test_no_old_picture_stands_under_a_new_name(editor, visit):
     page.route("**/picture?*", lambda route: None)
     for _ in range(3):  # each counts, although nothing comes yet
         page.keyboard.press("Control+Enter")
-    assert page.locator("#items button[aria-current=true]").get_attribute("title").endswith("/049.png")
+    page.locator("#items button[aria-current=true][title$='/049.png']").wait_for()
     page.locator("#canvas").wait_for(state="hidden")
     page.unroute("**/picture?*")
     shows(page, "#image-name", r"/049\.png$")
     assert page.evaluate("document.activeElement.id") == "canvas"  # as before
+    page.keyboard.press("Control+Shift+Enter")
+    page.keyboard.press("Control+Enter")
+    page.locator("#items button[title$='/041.png']").click()  # later than going on, whatever that waits for
+    shows(page, "#image-name", r"/041\.png$")
 
 
 def test_no_image_is_missed_while_others_are_done(square_run, visit, tmp_path):

@@ -66,7 +66,11 @@ def materialised(model, images, edit=None):
     def among_all(a, absent):
         """Rows of all N x N tokens; one that takes no part attends to itself alone."""
         n, (q, k) = patches + model.num_prefix_tokens, a.shape[-2:]
-        whole = torch.full((n, n), absent).fill_diagonal_(1 if absent == 0 else 0).repeat(*a.shape[:2], 1, 1)
+        whole = (
+            torch.full((n, n), absent, dtype=a.dtype)
+            .fill_diagonal_(1 if absent == 0 else 0)
+            .repeat(*a.shape[:2], 1, 1)
+        )
         first = n - q if q == patches else 0
         whole[:, :, first : first + q, n - k :] = a
         return whole

@@ -192,6 +192,7 @@ def test_it_shows_the_edits_and_who_made_them(sections):
 
 def test_evaluate_draws_what_the_notebook_draws(evaluated):
     alone = {*OF_ONE_RUN, "errors", "errors_layers", "hits", "hits_layers", "one_edit", "insertion_deletion"}
+    alone |= {"decisions", "confusions"}  # of evaluate.py only
     for suffix in ("png", "pdf"):
         assert {path.stem for path in evaluated.glob(f"*.{suffix}")} == alone
     assert {path.stem for path in (evaluated / "against_first").glob("*.png")} == set(OF_TWO_RUNS)

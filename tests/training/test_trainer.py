@@ -107,8 +107,8 @@ def test_an_existing_run_is_never_overwritten(tmp_path):
 def test_a_failed_start_fetches_nothing_and_leaves_no_folder(tmp_path, monkeypatch):
     fetched = "the data was fetched before the weights were known to be there"
     monkeypatch.setattr("sigmoid_vit.training.trainer.open_data", lambda *_: pytest.fail(fetched))
-    with pytest.raises(UserError, match=r"load_pretrained\.py --model_name vit_tiny_patch16_224"):
-        train(tmp_path, "--pretrained", "")
+    with pytest.raises(UserError, match=r"load_pretrained\.py --model_name vit_small_patch16_224"):
+        train(tmp_path, "--dataset", "cifar10", "--pretrained", "")
     assert not list(tmp_path.iterdir())
 
 

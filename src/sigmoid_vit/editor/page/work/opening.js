@@ -21,9 +21,14 @@ const RETRY_MS = 2000;
 const trail = []; // the images that were open before, as numbers
 let timer = null; // of an image that could not be loaded
 let turn = Promise.resolve(); // of going on to the next image: each press counts
+let choices = 0; // in the list: a later one counts more than going on
 
 /** Open the image that the person chose in the list. */
-export const choose = (k) => (k !== state.k || !state.grid || isOvertaken()) && !isPolygonOpen() && open(k);
+export function choose(k) {
+  if ((k === state.k && state.grid && !isOvertaken()) || isPolygonOpen()) return;
+  choices++;
+  open(k);
+}
 
 /** Whether somebody else has saved the open image since it was opened. */
 export function isOvertaken() {
@@ -93,12 +98,16 @@ export async function openPrevious() {
 const isBegun = () => state.stroke || state.polygon.length || saving.waiting(state.info?.id);
 
 /** Open the next image that is nobody else's. */
-export const openNext = () => (turn = turn.then(goOn));
+export function openNext() {
+  const before = choices;
+  return (turn = turn.then(() => goOn(before)));
+}
 
-async function goOn() {
-  if (isPolygonOpen()) return;
+async function goOn(before) {
+  if (before !== choices || isPolygonOpen()) return;
   if (!queue.isThere()) await queue.load("first");
   const k = await team.reserve();
+  if (before !== choices) return;
   if (k !== undefined) {
     open(k);
     team.announce().then(() => k === state.k && queue.isTaken(k) && !isBegun() && openNext());
