@@ -30,7 +30,7 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def measured(run):
     """The attention figures of evaluate.py on the test part, and what it takes to compute them again."""
-    attention = evaluate_run(run.folder, errors=0, faithfulness=20)["attention"]
+    attention = evaluate_run(run.folder, errors=0, faithfulness=20, decision_maps=0)["attention"]
     network = Network.of_run(run)
     part = network.prepare(load_data("digits_decoy").test("test"))
     covers = [cell_means(part.part.mask(i) >= 0.5, (6, 6)) for i in range(500)]
@@ -109,7 +109,9 @@ def test_a_run_is_measured_against_masks_that_are_named(run, tmp_path):
     half[:, :12] = 255
     for name, mask in {"3": half, "4": 0 * half, "5": 0 * half + 255}.items():
         save(tmp_path / f"test/{name}.png", mask)
-    masks = evaluate_run(run.folder, masks=str(tmp_path), errors=0, faithfulness=0)["attention"]["masks"]
+    masks = evaluate_run(run.folder, masks=str(tmp_path), errors=0, faithfulness=0, decision_maps=0)[
+        "attention"
+    ]["masks"]
     assert masks["n"] == 2
     assert masks["from"] == f"masks in {tmp_path}"
     assert masks["chance"] == {"pointing_game": 0.75, "epg": 0.75, "iou": 0.75}
@@ -121,7 +123,9 @@ def test_a_run_is_measured_against_edits_that_are_named(run, tmp_path):
     corner[0, 0] = True
     with EditStore(tmp_path / "edits.sqlite") as store:
         store.save(StoredEdit("test/9", test.sha256(9), np.zeros((6, 6), np.float32), corner, "a person"))
-    metrics = evaluate_run(run.folder, edits=str(tmp_path / "edits.sqlite"), errors=0, faithfulness=0)
+    metrics = evaluate_run(
+        run.folder, edits=str(tmp_path / "edits.sqlite"), errors=0, faithfulness=0, decision_maps=0
+    )
     masks = metrics["attention"]["masks"]
     assert masks["n"] == 1
     assert masks["chance"]["epg"] == pytest.approx(35 / 36)

@@ -85,9 +85,9 @@ def test_what_the_network_sees(network, monkeypatch):
 
 
 def test_evaluate_tells_it(run):
-    metrics = evaluate_run(run.folder, errors=0, faithfulness=0, backgrounds=True)
+    metrics = evaluate_run(run.folder, errors=0, faithfulness=0, decision_maps=0, backgrounds=True)
     assert f"as they are {metrics['top1']:.4f}" in "\n".join(report(metrics))
-    assert "backgrounds" not in evaluate_run(run.folder, errors=0, faithfulness=0)
+    assert "backgrounds" not in evaluate_run(run.folder, errors=0, faithfulness=0, decision_maps=0)
 
 
 def test_one_class_alone_has_nothing_to_exchange(network):

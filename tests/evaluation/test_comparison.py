@@ -63,13 +63,13 @@ def test_changes_on_paper():
 
 def compare(after, before, split=None, checkpoint="best", shown=1):
     """What a run's evaluation says of the run before; errors and hits of the run itself are pictured, too."""
-    options = dict(checkpoint=checkpoint, errors=shown, faithfulness=0, against=str(before))
+    options = dict(checkpoint=checkpoint, errors=shown, faithfulness=0, decision_maps=0, against=str(before))
     return evaluate_run(after, split, **options)["comparison"]
 
 
 def right_predictions(run):
     """Image id -> whether the run's prediction is right."""
-    evaluate_run(run, "test", errors=0, faithfulness=0)
+    evaluate_run(run, "test", errors=0, faithfulness=0, decision_maps=0)
     rows = csv.DictReader((run / "evaluation/predictions.csv").open())
     return {row["id"]: row["prediction"] == row["label"] for row in rows}
 
@@ -107,9 +107,9 @@ def test_pictures_of_an_earlier_comparison_go(folder):
 def test_a_comparison_leaves_the_evaluation_as_it_is(folder):
     """One evaluation writes both; metrics.json is the same as without a run before."""
     after, before = folder / "after", folder / "before"
-    alone = evaluate_run(after, errors=0, faithfulness=0)
+    alone = evaluate_run(after, errors=0, faithfulness=0, decision_maps=0)
     written = (after / "evaluation/metrics.json").read_bytes()
-    both = evaluate_run(after, errors=0, faithfulness=0, against=str(before))
+    both = evaluate_run(after, errors=0, faithfulness=0, decision_maps=0, against=str(before))
     assert (after / "evaluation/metrics.json").read_bytes() == written
     change = both.pop("comparison")
     assert both == alone

@@ -24,7 +24,14 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def written(run):
     """What the script prints, and the content of metrics.json and predictions.csv."""
-    command = [sys.executable, str(ROOT / "src/evaluate.py"), "--run", str(run.folder)]
+    command = [
+        sys.executable,
+        str(ROOT / "src/evaluate.py"),
+        "--run",
+        str(run.folder),
+        "--decision_maps",
+        "10",
+    ]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     out = run.folder / "evaluation"
@@ -72,7 +79,7 @@ def test_the_script_draws_pictures(run, written, name):
 
 
 def test_other_parts_get_folders_of_their_own(run):
-    clean = evaluate_run(run.folder, "test_clean", errors=0, faithfulness=2)
+    clean = evaluate_run(run.folder, "test_clean", errors=0, faithfulness=2, decision_maps=0)
     assert json.loads((run.folder / "evaluation/test_clean/metrics.json").read_text()) == {
         name: value for name, value in clean.items() if name != "folder"
     }
@@ -80,7 +87,7 @@ def test_other_parts_get_folders_of_their_own(run):
 
 def test_the_best_and_the_last_checkpoint_are_those_of_the_log(run):
     scores = [line["val_accuracy"] for line in run.history()]
-    few = dict(errors=0, faithfulness=0)
+    few = dict(errors=0, faithfulness=0, decision_maps=0)
     best, last = (evaluate_run(run.folder, "val", checkpoint=which, **few) for which in ("best", "last"))
     assert best["n"] == 130
     assert best["top1"] == pytest.approx(max(scores))

@@ -109,7 +109,7 @@ def test_it_writes_every_picture(executed, name):
 def evaluated(executed, place):
     """The evaluation folder of the second run, written by evaluate.py after the notebook was executed."""
     second = place / "result/second"
-    evaluate_run(second, against=str(place / "result/first"))
+    evaluate_run(second, against=str(place / "result/first"), decision_maps=10)
     return second / "evaluation"
 
 

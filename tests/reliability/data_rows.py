@@ -65,7 +65,7 @@ class ChangedData(Row):
 
     def _next(self, stage: str, folder: Path, images: Path, run: Run) -> None:
         if stage == "evaluated":
-            evaluate_run(run.folder, "val", faithfulness=0, errors=0)
+            evaluate_run(run.folder, "val", faithfulness=0, errors=0, decision_maps=0)
         elif stage == "opened in the editor":
             Session(EditorOptions(str(run.folder), str(folder / "edits.sqlite"), split="val"))
         else:

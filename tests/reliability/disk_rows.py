@@ -137,7 +137,7 @@ class FullDisk(Row):
         run = material.a_run(disk, self.images)
 
         def work():
-            evaluate_run(run.folder, "val", faithfulness=0, errors=0)
+            evaluate_run(run.folder, "val", faithfulness=0, errors=0, decision_maps=0)
 
         def begin():
             work()
