@@ -45,6 +45,7 @@ def test_shades_and_black_and_white_are_no_ids(tmp_path, values):
     assert not meaning.label_ids
 
 
+@pytest.mark.slow
 def test_the_import_says_which_ids_it_took(tmp_path):
     make_folder(tmp_path / "d", {"a": 2, "b": 2}, size=(40, 40))
     for name, value in (("a", 1), ("b", 2)):

@@ -123,6 +123,7 @@ def test_images_with_too_few_pixels_are_named(tmp_path):
     assert account.coarse == ["train/a/1.png"]
 
 
+@pytest.mark.slow
 def test_the_script(folder):
     store_of(folder).close()
     script = [sys.executable, ROOT / "src/export_edits.py", "--edits", folder.parent / "e.sqlite"]

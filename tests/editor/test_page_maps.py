@@ -158,6 +158,7 @@ def test_brightness_and_contrast_are_for_the_eyes_alone(editor, visit):
     assert np.array_equal(on_the_canvas(page)[inside], bare[inside])
 
 
+@pytest.mark.slow
 def test_zooming_into_a_photograph_shows_its_own_pixels(visit, tmp_path):
     """Lines of one pixel, which the overview averages to grey, in half of the photograph."""
     width, height = 4000, 2400

@@ -259,6 +259,7 @@ def test_no_old_picture_stands_under_a_new_name(editor, visit):
     shows(page, "#image-name", r"/041\.png$")
 
 
+@pytest.mark.slow
 def test_no_image_is_missed_while_others_are_done(square_run, visit, tmp_path):
     editor = Editor(square_run.folder, tmp_path / "edits.sqlite", "test").start()
     page = visit(editor)
@@ -286,6 +287,7 @@ def test_no_image_is_missed_while_others_are_done(square_run, visit, tmp_path):
     editor.kill()
 
 
+@pytest.mark.slow
 def test_without_errors_the_classes_come_in_turn(square_run, visit, tmp_path):
     editor = Editor(square_run.folder, tmp_path / "edits.sqlite", "val").start()
     page = visit(editor)

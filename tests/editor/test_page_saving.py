@@ -18,6 +18,7 @@ from helpers.browser import (
 )
 
 
+@pytest.mark.slow
 def test_a_killed_server_loses_nothing(square_run, visit):
     editor = Editor(square_run.folder, square_run.folder.parent / "killed.sqlite", "test").start()
     try:
@@ -315,6 +316,7 @@ def test_edits_of_another_grid_or_other_weights_are_said(editor, visit):
     assert not weights.is_visible()
 
 
+@pytest.mark.slow
 def test_a_draft_finds_its_image_in_a_changed_data_set(square_run, visit, tmp_path):
     data, edits = tmp_path / "data", tmp_path / "edits.sqlite"
     shutil.copytree(square_run.folder.parent / "data", data)

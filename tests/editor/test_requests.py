@@ -245,6 +245,12 @@ PLACES = (
     "history",
     "region",
     "close_up",
+    "outline",
+    "thumbnail",
+    "first_step",
+    "unchanged",
+    "approve",
+    "send_back",
 )
 PATHS = [
     "session",
@@ -254,10 +260,13 @@ PATHS = [
     "images",
     "newest",
     "apply",
+    "here",
+    "leave",
+    "accept_all",
     *(f"images/{k}/{what}" for k in (0, 999) for what in PLACES),
 ]
 NAMES = """base client_id author note layers heads queries revision order class limit search status images
-    layer head query view x y"""
+    layer head query view x y left top right bottom shrink explained against exact answer predicted"""
 VALUES = st.sampled_from(["all", "none", "0", "1", "NaN", "-1", "cls", "rollout", "1e9", "abcdef012345"])
 METHODS = ("GET", "POST", "POST", "POST", "PUT", "DELETE", "HEAD", "OPTIONS")
 

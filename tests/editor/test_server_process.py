@@ -131,6 +131,7 @@ def is_closed(connection, seconds):
     return True
 
 
+@pytest.mark.slow
 def test_half_requests_lock_nobody_out(run, tmp_path, start):
     editor = start(run, tmp_path / "edits.sqlite", tmp_path, "--port", "0", program=("-c", FEW_FILES))
     token = f"Host: 127.0.0.1:{editor.port}\r\nAuthorization: Bearer {editor.token}\r\n"
@@ -151,6 +152,7 @@ def test_half_requests_lock_nobody_out(run, tmp_path, start):
     assert editor.errors.read_text() == ""
 
 
+@pytest.mark.slow
 def test_the_browser_gets_a_private_file_in_place_of_the_token(run, tmp_path, start):
     told, browser = tmp_path / "told", tmp_path / "browser"
     browser.write_text(f'#!/bin/sh\necho "$@" > {told}.new; mv {told}.new {told}\n')

@@ -305,6 +305,7 @@ def test_a_log_without_its_store_is_kept(path):
     assert Path(f"{path}-wal").read_bytes() == b"the newest edits"
 
 
+@pytest.mark.slow
 def test_the_script_copies_a_store_in_use(path, tmp_path):
     script = [sys.executable, str(ROOT / "src/export_edits.py"), "--edits", str(path)]
     with EditStore(path) as store:

@@ -84,6 +84,7 @@ def test_what_the_network_sees(network, monkeypatch):
     assert torch.equal(seen[1][0], exchanged)
 
 
+@pytest.mark.slow
 def test_evaluate_tells_it(run):
     metrics = evaluate_run(run.folder, errors=0, faithfulness=0, decision_maps=0, backgrounds=True)
     assert f"as they are {metrics['top1']:.4f}" in "\n".join(report(metrics))

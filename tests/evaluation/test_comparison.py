@@ -93,6 +93,7 @@ def test_two_runs_are_compared_on_the_same_images(folder):
         assert (out / f"{name}.pdf").stat().st_size > 1000, name
 
 
+@pytest.mark.slow
 def test_pictures_of_an_earlier_comparison_go(folder):
     out = folder / "before/evaluation/test_clean/last/against_after"
     result = compare(folder / "before", folder / "after", "test_clean", "last")
@@ -104,6 +105,7 @@ def test_pictures_of_an_earlier_comparison_go(folder):
     assert {path.name for path in out.iterdir()} == always
 
 
+@pytest.mark.slow
 def test_a_comparison_leaves_the_evaluation_as_it_is(folder):
     """One evaluation writes both; metrics.json is the same as without a run before."""
     after, before = folder / "after", folder / "before"
@@ -120,6 +122,7 @@ def test_a_comparison_leaves_the_evaluation_as_it_is(folder):
     assert more[-1] == f"what changed: {change['folder']}"
 
 
+@pytest.mark.slow
 def test_every_image_is_predicted_once_by_each_network(folder, monkeypatch):
     networks, logits = [], Network.logits
     monkeypatch.setattr(Network, "logits", lambda self, *args: networks.append(self) or logits(self, *args))

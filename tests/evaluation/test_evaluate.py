@@ -85,6 +85,7 @@ def test_other_parts_get_folders_of_their_own(run):
     }
 
 
+@pytest.mark.slow
 def test_the_best_and_the_last_checkpoint_are_those_of_the_log(run):
     scores = [line["val_accuracy"] for line in run.history()]
     few = dict(errors=0, faithfulness=0, decision_maps=0)

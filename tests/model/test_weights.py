@@ -188,6 +188,7 @@ def start_script(folder, endpoint, *arguments):
     )
 
 
+@pytest.mark.slow
 def test_the_script_fetches_through_the_hub_with_a_bar_and_survives_a_kill(tmp_path, local_hub):
     Hub.stall.set()
     killed = start_script(tmp_path, local_hub)
@@ -208,6 +209,7 @@ def test_the_script_fetches_through_the_hub_with_a_bar_and_survives_a_kill(tmp_p
     assert same(load_checkpoint(tmp_path / "models" / "test_vit.pt"), safetensors.torch.load(Hub.body))
 
 
+@pytest.mark.slow
 def test_without_a_network_the_script_says_so_in_one_line_and_soon(tmp_path):
     nowhere, start = "http://127.0.0.1:1", time.time()  # refused, which the hub would retry for 46 s
     start_script(tmp_path, nowhere, "--model_name", "no_such_model").communicate()  # asks no hub

@@ -203,6 +203,7 @@ def test_evaluate_draws_what_the_notebook_draws(evaluated):
 # ---------------------------------------------------------------- mistakes
 
 
+@pytest.mark.slow
 def test_mistakes_are_one_sentence(place, tmp_path):
     """In a kernel, without a traceback; and a run without weights says what to do."""
     shutil.copytree(place / "result/first", tmp_path / "result/stopped", ignore=lambda *_: ["best.pt"])

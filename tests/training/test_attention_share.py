@@ -59,6 +59,7 @@ def test_attention_that_stayed_is_said(after, aligned, warns):
     assert ("hardly fell" in text) == warns
 
 
+@pytest.mark.slow
 def test_step_2_tells_the_share_before_and_after(ink_store, tmp_path, capsys):
     first = train(tmp_path, "--epochs", "1")
     assert not first.attention_share.exists()

@@ -47,6 +47,7 @@ def test_bad_options_are_refused(options, says):
         BenchmarkOptions(**options)
 
 
+@pytest.mark.slow
 def test_the_script_writes_its_conditions_and_rows(tmp_path):
     options = dict(what="step", img_size=64, batch_size=2, rounds=2, model_name="vit_tiny_patch16_224")
     command = [sys.executable, str(ROOT / "src/benchmark.py"), "--out", str(tmp_path)]

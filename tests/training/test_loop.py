@@ -43,12 +43,14 @@ def test_accumulated_batches_give_the_same_curve(tmp_path):
         assert_same_curve(curve(train(tmp_path / parts, *options, "--grad_accum", parts)), whole, 1e-4)
 
 
+@pytest.mark.slow
 def test_a_curve_with_edits_does_not_depend_on_the_split_of_a_batch(ink_store, tmp_path):
     options = ["--edits", ink_store, *SGD, "--edit_queries", "cls"]
     whole = curve(train(tmp_path / "whole", *options))
     assert_same_curve(curve(train(tmp_path / "parts", *options, "--grad_accum", "3")), whole, 2e-4)
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_same_curve(tmp_path):
     one = shell(tmp_path, RUNS_NAME="one", EPOCHS="2", EDITS="of_step_2.sqlite", HITL="paper")  # not its own
     two = shell(tmp_path, RUNS_NAME="two", EPOCHS="2", IS_DATAPARALLEL="true")

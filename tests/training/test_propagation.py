@@ -135,6 +135,7 @@ def test_the_cells_that_are_learned_are_bounded_and_the_rarer_kind_goes_first(mo
     assert cells.erased.sum() == len(edited)  # a square each
 
 
+@pytest.mark.slow
 def test_random_maps_among_single_cells_do_not_hide_what_the_others_teach():
     """They erase far more cells than all true edits together."""
     network, part = network_of()
@@ -321,6 +322,7 @@ def test_edits_that_say_one_thing_are_refused(tmp_path):
         prepared(tmp_path, *propagating(path))
 
 
+@pytest.mark.slow
 def test_where_step_2_stops_the_store_stays(tmp_path):
     edits = ink_edits(digits(), range(0, 1152, 48))
     random = np.random.default_rng(0)

@@ -1,5 +1,6 @@
 """Logging to Weights & Biases: offline as well, without ever holding the key, nothing left when refused."""
 
+import pytest
 from helpers.runs import shell
 
 from sigmoid_vit.runs.folder import Run
@@ -7,6 +8,7 @@ from sigmoid_vit.runs.folder import Run
 KEY = "0123456789abcdef0123456789abcdef01234567"
 
 
+@pytest.mark.slow
 def test_wandb_offline_logs_without_ever_holding_the_key(tmp_path):
     options = dict(WANDB="true", WANDB_MODE="offline", RUNS_NAME="w", EPOCHS="1")
     result = shell(tmp_path, WANDB_KEY=KEY, **options)
