@@ -1,73 +1,24 @@
 """The edits people made, in one SQLite file to which revisions are only ever added."""
 
-import json
-import numbers
 import os
 import secrets
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from sigmoid_vit.edits.sqlite_file import digest, explained, in_place, open_database, require_digest
+from sigmoid_vit.edits.sqlite_file import explained, in_place, open_database
+from sigmoid_vit.edits.stored_edit import PROPAGATED, StoredEdit, from_row, signed, to_row, validated
 from sigmoid_vit.edits.writers import Writers
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.files import write_atomically
-from sigmoid_vit.model.edit import AttentionEdit, as_indices
+
+__all__ = ["ANY", "PROPAGATED", "Conflict", "EditStore", "StoredEdit"]
 
 ANY = object()  # as `base`: save on top of whatever is there
-PROPAGATED = "propagated"  # the author of edits that propagation made
-
-
-@dataclass(frozen=True, eq=False)
-class StoredEdit:
-    """The edit of one image, as it is saved and read back. Equal when all fields are, arrays included.
-
-    To save a changed copy of an edit that was read: `replace(edit, value=..., client_id=None)`.
-    """
-
-    image_id: str
-    image_sha256: str
-    value: np.ndarray  # float32 [gh, gw] or [H, gh, gw], in 0..1
-    edited: np.ndarray  # bool, same shape; False: the network keeps its own attention
-    author: str
-    layers: str | list[int] = "all"  # scope, as in `AttentionEdit`
-    heads: list[int] | None = None
-    queries: str = "all"
-    note: str = ""
-    weights_sha256: str = ""  # of the weights whose attention the author looked at
-    confidence: float | None = None  # in 0..1; of a propagated edit (author "propagated") only
-    client_id: str | None = None  # one per save, so that a repeated save is one; None: the store makes it
-    # set by the store
-    revision: int | None = None
-    base: int | None = None  # the image's revision before this one; None: this is its first
-    created: str | None = None  # UTC, ISO 8601
-    deleted: bool = False
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, StoredEdit):
-            return NotImplemented
-        pairs = [(getattr(self, field.name), getattr(other, field.name)) for field in fields(self)]
-        return all(np.array_equal(a, b) if isinstance(a, np.ndarray) else a == b for a, b in pairs)
-
-    def attention_edit(self) -> AttentionEdit:
-        """The edit as the network takes it, a batch of one: value [1, gh, gw] or [1, H, gh, gw]."""
-        value, edited = torch.tensor(self.value)[None], torch.tensor(self.edited)[None]
-        return AttentionEdit(value, edited, self.layers, self.heads, self.queries)
-
-    def on_grid(self, grid: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Value float32 and edited bool on a grid, [gh, gw]; values per head as the mean of the edited."""
-        moved = self.attention_edit().resize(grid)
-        value, edited = moved.value[0], moved.edited[0]
-        if value.ndim == 3:
-            value, edited = (value * edited).sum(0) / edited.sum(0).clamp(min=1), edited.any(0)
-        return value, edited
 
 
 class Conflict(UserError):
@@ -152,7 +103,7 @@ class EditStore:
                 another edit, the store is readonly, the disk is full. Nothing is stored.
             StoreMoved: the file is not at `path` any more; saved again once it is back, it is one revision.
         """
-        edit = _validated(replace(edit, created=None, deleted=False))
+        edit = validated(replace(edit, created=None, deleted=False))
         with self._transaction():
             return self._append(edit, base)
 
@@ -162,7 +113,7 @@ class EditStore:
         An edit with a `client_id` keeps `created` and `deleted`, for imports. The rest is as in `save`.
         """
         edits = [edit if edit.client_id else replace(edit, created=None, deleted=False) for edit in edits]
-        edits = [_validated(edit) for edit in edits]
+        edits = [validated(edit) for edit in edits]
         with self._transaction():
             return [self._append(edit, ANY) for edit in edits]
 
@@ -171,7 +122,7 @@ class EditStore:
 
         The images of the others were changed meanwhile, and are left alone. The rest is as in `save_many`.
         """
-        edits = [_validated(edit) for edit in edits]
+        edits = [validated(edit) for edit in edits]
         saved = []
         with self._transaction():
             for edit in edits:
@@ -190,7 +141,7 @@ class EditStore:
             newest = self._newest(image_id)
             if newest is None or newest.deleted:
                 raise UserError(f"{image_id} has no edit to delete")
-            return self._append(_signed(newest, author, client_id, deleted=True), base)
+            return self._append(signed(newest, author, client_id, deleted=True), base)
 
     def restore(
         self, image_id: str, revision: int, author: str, base: int | None = ANY, client_id: str | None = None
@@ -205,7 +156,7 @@ class EditStore:
             found = self._select("WHERE image_id = ? AND revision = ?", image_id, revision)
             if not found:
                 raise UserError(f"{image_id} has no revision {revision}")
-            return self._append(_signed(found[0], author, client_id, found[0].deleted), base)
+            return self._append(signed(found[0], author, client_id, found[0].deleted), base)
 
     def current(self, image_id: str) -> StoredEdit | None:
         """The image's newest revision; None if there is none or it says deleted."""
@@ -257,7 +208,7 @@ class EditStore:
             base=newest.revision if newest else None,
             created=edit.created or datetime.now(UTC).isoformat(timespec="milliseconds"),
         )
-        row = _to_row(edit)
+        row = to_row(edit)
         marks = ", ".join(f":{column}" for column in row)
         self._db.execute(f"INSERT INTO edit ({', '.join(row)}) VALUES ({marks})", row)
         return edit
@@ -273,7 +224,7 @@ class EditStore:
 
     def _select(self, rest: str, *values: object) -> list[StoredEdit]:
         with self._lock, explained(self.path):
-            return [_from_row(dict(row)) for row in self._db.execute(f"SELECT * FROM edit {rest}", values)]
+            return [from_row(dict(row)) for row in self._db.execute(f"SELECT * FROM edit {rest}", values)]
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -295,37 +246,6 @@ class EditStore:
             self._writers.leave()
 
 
-def _validated(edit: StoredEdit) -> StoredEdit:
-    """The edit with plain types (float32, bool, lists of int); `UserError` if it breaks a rule."""
-    value, edited = edit.value, edit.edited
-    if not (isinstance(value, np.ndarray) and value.dtype.kind == "f" and isinstance(edited, np.ndarray)):
-        raise UserError("an edit's value must be an array of floats, its mask an array of bools")
-    if value.ndim not in (2, 3) or value.size == 0:
-        raise UserError(f"the edit has shape {list(value.shape)}; it must be [gh, gw] or [H, gh, gw]")
-    for name in ("image_id", "image_sha256", "author", "note", "weights_sha256", "client_id", "created"):
-        text, optional = getattr(edit, name), name in ("client_id", "created")
-        if not (isinstance(text, str) or (text is None and optional)):
-            raise UserError(f"the edit's {name} must be a text, not {text!r}")
-    if not (edit.image_id and edit.author):
-        raise UserError("an edit needs an image id and an author")
-    if edit.confidence is not None:
-        known = isinstance(edit.confidence, numbers.Real) and 0 <= edit.confidence <= 1
-        if not (known and edit.author == PROPAGATED):
-            raise UserError(f"confidence {edit.confidence!r} not in [0, 1] or not of a {PROPAGATED!r} edit")
-        edit = replace(edit, confidence=float(edit.confidence))
-    layers, heads = _scope("layers", edit.layers, ("last", "all")), _scope("heads", edit.heads, (None,))
-    value, edited = value.astype(np.float32), edited.copy()
-    edit = replace(edit, value=value, edited=edited, layers=layers, heads=heads, deleted=bool(edit.deleted))
-    edit.attention_edit()  # knows the other rules
-    return edit
-
-
-def _scope(name: str, given: object, names: tuple) -> str | list[int] | None:
-    if (given is None or isinstance(given, str)) and given in names:
-        return given
-    return as_indices(given, f"{name} must be one of {names} or a list of indices")
-
-
 def _require_base(mine: StoredEdit, base: int | None, newest: StoredEdit | None) -> None:
     if base is None:
         fits = newest is None or newest.deleted
@@ -335,31 +255,5 @@ def _require_base(mine: StoredEdit, base: int | None, newest: StoredEdit | None)
         raise Conflict(mine, newest)
 
 
-def _signed(edit: StoredEdit, author: str, client_id: str | None, deleted: bool) -> StoredEdit:
-    """The content of an earlier revision, now by this author."""
-    confidence = edit.confidence if author == PROPAGATED else None
-    changes = {"client_id": client_id, "created": None, "deleted": deleted, "confidence": confidence}
-    return _validated(replace(edit, author=author, **changes))
-
-
 def _content(edit: StoredEdit) -> StoredEdit:
     return replace(edit, revision=None, base=None, created=None)
-
-
-def _to_row(edit: StoredEdit) -> dict[str, object]:
-    *num_heads, gh, gw = edit.value.shape
-    row = {field.name: getattr(edit, field.name) for field in fields(edit)}
-    row |= {"num_heads": num_heads[0] if num_heads else None, "gh": gh, "gw": gw}
-    row |= {"value": edit.value.astype("<f4").tobytes(), "edited": np.packbits(edit.edited).tobytes()}
-    row |= {"layers": json.dumps(edit.layers), "heads": json.dumps(edit.heads), "deleted": int(edit.deleted)}
-    return row | {"digest": digest(row)}
-
-
-def _from_row(row: dict[str, object]) -> StoredEdit:
-    require_digest(row)
-    shape = [size for size in (row.pop("num_heads"), row.pop("gh"), row.pop("gw")) if size is not None]
-    row["value"] = np.frombuffer(row["value"], "<f4").astype(np.float32).reshape(shape)
-    bits = np.unpackbits(np.frombuffer(row["edited"], np.uint8), count=row["value"].size)
-    row["edited"] = bits.astype(bool).reshape(shape)
-    row |= {"layers": json.loads(row["layers"]), "heads": json.loads(row["heads"])}
-    return StoredEdit(**row | {"deleted": bool(row["deleted"])})
