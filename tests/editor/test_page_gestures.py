@@ -1,7 +1,8 @@
 """The page: what saves a person gestures: rectangle, region, repeat, previous, one edit for many images."""
 
 import pytest
-from helpers.browser import SQUARE, cell, history, is_saved, marked, shows, stored
+from helpers.browser import SQUARE, cell, history, is_saved, is_stored, marked, shows, stored
+from helpers.editing import wait_for
 
 
 def drag(page, start, end):
@@ -70,7 +71,7 @@ def test_one_gesture_and_one_key_an_image(editor, visit):
         page.keyboard.press(".")
     shows(page, "#image-name", "034.png")
     for name in ("032.png", "033.png"):
-        assert marked(stored(editor, name)) == [SQUARE, (0, 1)]
+        is_stored(editor, name, [SQUARE, (0, 1)])
     for name in ("033.png", "032.png"):
         page.keyboard.press(",")
         shows(page, "#image-name", name)
@@ -156,9 +157,9 @@ def test_a_click_marks_a_region_that_the_wheel_grows(editor, visit):
     shows(page, "#queue-state", "^10 images$")
     page.locator("#next").click()  # keeps it, as every other step does
     page.locator("#image-name", has_not_text="038.png").wait_for()
+    wait_for(lambda: len(history(editor, "038.png")) == 2)
     lighter = {(row, column) for row in (2, 3) for column in (1, 2, 3)}
     assert {SQUARE, *lighter} <= set(marked(stored(editor, "038.png")))
-    assert len(history(editor, "038.png")) == 2
 
 
 def test_closing_the_page_with_an_open_region_asks(editor, visit):
