@@ -19,7 +19,10 @@ def saved(figure, path):
         warnings.simplefilter("error")
         save(figure, path / "picture")
     assert (path / "picture.pdf").stat().st_size > 1000
-    return np.asarray(Image.open(path / "picture.png").convert("RGB"))
+    pixels = np.asarray(Image.open(path / "picture.png").convert("RGB"))
+    frame = pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]
+    assert all((side == 255).all() for side in frame)  # nothing is cut off
+    return pixels
 
 
 def within(figure, *texts):

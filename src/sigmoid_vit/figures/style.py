@@ -83,7 +83,9 @@ def rendered(figure: Figure, kind: str = "png", dpi: int = 150) -> bytes:
     buffer = io.BytesIO()
     with style():
         if layout := figure.get_layout_engine():
-            layout.execute(figure)
+            figure.set_dpi(dpi)  # a text has another width at another resolution
+            for _ in range(2):  # the first one moves axes of a fixed shape from where it puts them
+                layout.execute(figure)
             figure.set_layout_engine(None)  # it costs as much as the drawing
         figure.savefig(buffer, format=kind, dpi=dpi)
     return buffer.getvalue()
