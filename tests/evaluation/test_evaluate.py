@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from helpers.runs import ROOT, train
 from sklearn.metrics import confusion_matrix, top_k_accuracy_score
 
 from sigmoid_vit import UserError
-from sigmoid_vit.evaluation.evaluate import evaluate_run
+from sigmoid_vit.evaluation.evaluate import evaluate_run, report
 from sigmoid_vit.runs.network import Network
 
 
@@ -83,6 +84,19 @@ def test_other_parts_get_folders_of_their_own(run):
     assert json.loads((run.folder / "evaluation/test_clean/metrics.json").read_text()) == {
         name: value for name, value in clean.items() if name != "folder"
     }
+
+
+def test_figures_of_images_that_had_a_say_in_the_network_say_so(run):
+    def told(split, which="best"):
+        metrics = evaluate_run(run.folder, split, checkpoint=which, errors=0, faithfulness=0, decision_maps=0)
+        return metrics["seen"], [line for line in report(metrics) if "images" in line and "epoch" in line]
+
+    assert told("val") == ("chosen", ["these images chose the epoch that was kept: new ones may do worse"])
+    assert told("val", "last") == (None, [])
+    assert told("test_clean") == (None, [])
+    step_2 = replace(run.settings(), edits="edits.sqlite", first_step="result/first")
+    assert step_2.seen("val") is None  # it keeps the latest epoch
+    assert step_2.seen("train") == "trained"
 
 
 @pytest.mark.slow

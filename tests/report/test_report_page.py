@@ -52,7 +52,7 @@ def words(page):
 
 def test_every_text_is_there_in_both_languages_with_the_same_values_and_is_used():
     used = set(re.findall(r"\bt\('(\w+)'", TEMPLATE)) | set(re.findall(r"'(\w+)' (?:if|else)", TEMPLATE))
-    used |= set(re.findall(r"else '(\w+)'", TEMPLATE)) | {"sum_train", "sum_val", "fixed", "broken"}
+    used |= set(re.findall(r"else '(\w+)'", TEMPLATE)) | {"sum_trained", "sum_chosen", "fixed", "broken"}
     assert set(TEXTS) <= used
     for key, (english, japanese) in TEXTS.items():
         assert sorted(re.findall(r"{(\w+)}", english)) == sorted(re.findall(r"{(\w+)}", japanese)), key

@@ -46,6 +46,10 @@ PICTURES = (
     "confusions",
 )
 OF_TWO_RUNS = ("outcomes", "fixed", "broken", "edits")
+SEEN = {  # what `Settings.seen` answers, in words
+    "trained": "the network was trained on these images: expect less on new ones",
+    "chosen": "these images chose the epoch that was kept: new ones may do worse",
+}
 
 
 @dataclass
@@ -125,6 +129,7 @@ def _evaluate_part(
     predictions = network.predict(prepared, o.batch_size)
     before = former.predict(former.prepare(part), o.batch_size) if former else None
     metrics = {"run": run.folder.name, "split": part.name, "checkpoint": o.checkpoint}
+    metrics["seen"] = network.settings.seen(part.name, o.checkpoint)
     metrics |= _measure(predictions, marked, o)
     out = run.evaluation(part.name, data.default_part, o.checkpoint)
     decided = decision_pictures(predictions, o.decision_maps) if o.decision_maps else {}
@@ -215,6 +220,7 @@ def report(metrics: dict) -> list[str]:
     )
     return [
         f"{metrics['run']} on {metrics['split']} ({metrics['n']} images): {tops}",
+        *([SEEN[metrics["seen"]]] if metrics["seen"] else []),
         figures,
         *_beside_the_commonest_class(metrics),
         *([background_text(metrics["backgrounds"])] if "backgrounds" in metrics else []),

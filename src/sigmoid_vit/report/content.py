@@ -38,6 +38,7 @@ def summary(p: Predictions) -> dict:
         "high": interval.high,
         "checkpoint": p.network.which,
         "part": p.part.part.name,
+        "seen": p.network.settings.seen(p.part.part.name, p.network.which),
         "date": f"{datetime.now():%Y-%m-%d}",
     }
 

@@ -141,6 +141,21 @@ class Settings:
         """The seed that the validation part is cut with."""
         return self.seed if self.split_seed < 0 else self.split_seed
 
+    @property
+    def val_chooses(self) -> bool:
+        """Whether the epoch that is kept is the best on the validation part; Step 2 keeps the latest.
+
+        In Step 2, the validation part shares the cue that the edits take away, so its accuracy would choose
+        the epoch that still uses it.
+        """
+        return not (self.edits or self.first_step)
+
+    def seen(self, part: str, which: str = "best") -> str | None:
+        """Why the accuracy on a part may be lower on new images: "trained" on it, or "chosen" by it; or None."""
+        if part == "train":
+            return "trained"
+        return "chosen" if part == "val" and which == "best" and self.val_chooses else None
+
     def as_dict(self) -> dict:
         return asdict(self)
 

@@ -170,13 +170,8 @@ class Trainer:
                 self.edits.maps.write(kept, self.all_ids)
 
     def _score(self, line: dict) -> float:
-        """What the best epoch is best in: validation accuracy, or with no validation part the latest.
-
-        Step 2 keeps the latest as well: the validation part shares the cue that the edits take away, so its
-        accuracy would choose the epoch that still uses it.
-        """
-        step_2 = self.settings.edits or self.settings.first_step
-        return line["val_accuracy"] if self.val and not step_2 else float(line["epoch"])
+        """What the best epoch is best in: validation accuracy, or where that chooses nothing the latest."""
+        return line["val_accuracy"] if self.val and self.settings.val_chooses else float(line["epoch"])
 
     def _one_epoch(self, epoch: int, best: float, begun: Progress | None) -> dict:
         """Train and validate: a line of the log. Within the epoch, last.pt is written as often as asked."""
