@@ -151,7 +151,7 @@ class Settings:
         return not (self.edits or self.first_step)
 
     def seen(self, part: str, which: str = "best") -> str | None:
-        """Why the accuracy on a part may be lower on new images: "trained" on it, or "chosen" by it; or None."""
+        """Why new images may do worse than a part: "trained" on it, the epoch "chosen" by it, or None."""
         if part == "train":
             return "trained"
         return "chosen" if part == "val" and which == "best" and self.val_chooses else None
