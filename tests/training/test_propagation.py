@@ -180,6 +180,20 @@ def test_edits_that_teach_nothing_edit_nothing():
         propagation.require_enough()
 
 
+def test_what_a_person_left_as_it_is_stays_and_is_not_asked_for_again():
+    network, part = network_of()
+    few = np.arange(0, 1152, 24)
+    maps, left = squares(part, few), np.arange(1, 1152, 2)
+    maps.settled[few], maps.settled[left] = True, True
+    maps.unchanged[left[::2]] = True
+    propagation = propagate(network, part, maps)
+    assert not propagation.maps.has_edit[left].any()
+    r, ids = propagation.report, {part.part.ids[i] for i in left}
+    assert len(few) + len(left) + r["propagated"] + sum(r["left"].values()) == len(part)
+    assert not ids & set(r["edit next"])
+    assert f"besides, {len(left)} that a person left without one" in propagation.says
+
+
 def test_random_maps_are_doubted_and_good_edits_are_not():
     network, part = network_of()
     edits = ink_edits(part.part, range(0, 1152, 36))
@@ -231,6 +245,7 @@ def test_a_persons_word_always_wins(tmp_path):
     assert account["used"] == 1
     assert account["without a marked cell"] == 1
     assert not maps.propagated.any()
+    assert np.flatnonzero(maps.settled).tolist() == [0, 1, 2]  # edited, skipped, rejected
     maps, account = load_edits(str(path), part, (6, 6), propagated=True)
     assert account["used"] == 3
     assert account["propagated"] == 2

@@ -39,9 +39,12 @@ class EditMaps:
     edited: Tensor  # bool [n, gh, gw]
     propagated: np.ndarray | None = None  # bool [n], by propagation and not by a person; None: all by people
     unchanged: np.ndarray | None = None  # bool [n], a person looked and nothing is edited; None: no image
+    settled: np.ndarray | None = (
+        None  # bool [n], what a person said last holds, be it no edit; None: no image
+    )
 
     def __post_init__(self) -> None:
-        for name in ("propagated", "unchanged"):
+        for name in ("propagated", "unchanged", "settled"):
             if getattr(self, name) is None:
                 setattr(self, name, np.zeros(len(self.value), dtype=bool))
 
@@ -66,7 +69,7 @@ class EditMaps:
         return self.erased.flatten(1).any(1).numpy()
 
     def subset(self, indices: np.ndarray) -> "EditMaps":
-        """The edits of the images at these positions."""
+        """The edits of the images at these positions; what is `settled` is not kept."""
         indices = np.asarray(indices)
         at = torch.from_numpy(indices)
         return EditMaps(self.value[at], self.edited[at], self.propagated[indices], self.unchanged[indices])
@@ -156,19 +159,24 @@ def load_edits(
     heads. The scope that an edit was drawn for is not kept: in training EDIT_LAYERS and EDIT_QUERIES hold for
     all of them; one that a reviewer sent back is not used. The account counts these, edits of unknown images,
     apart from them those of other images that `data` knows, images that a person looked at and found nothing
-    to change, and other edits that mark no cell (skipped images).
+    to change, and other edits that mark no cell (skipped images). An image whose newest revision is a
+    person's is `settled`, whether or not its edit is used.
 
     Raises:
         UserError: there is no store, or no edit of an image of `part` in it.
     """
     maps = EditMaps.empty(len(part), grid)
     with EditStore(path, readonly=True) as store:
-        current = store.current_all()
+        newest = store.newest_all()
     position = {image_id: i for i, image_id in enumerate(part.ids)}
     elsewhere, test_parts = (set(known_ids(data)), data.test_parts) if data else ((), ())
     account = dict.fromkeys(ACCOUNT, 0)
-    for image_id, stored in current.items():
+    for image_id, stored in newest.items():
         i = position.get(image_id)
+        if i is not None:
+            maps.settled[i] = stored.author != PROPAGATED
+        if stored.deleted:
+            continue
         if stored.author == PROPAGATED and not propagated:
             continue
         if i is None:

@@ -23,7 +23,7 @@ from sigmoid_vit.edits.store import PROPAGATED, EditStore, StoredEdit
 from sigmoid_vit.errors import UserError
 from sigmoid_vit.runs.network import Network
 from sigmoid_vit.training.cell_features import KEPT, CellClassifier, LabelledCells, erased_cells
-from sigmoid_vit.training.propagation_report import Agreement, advice, says, teach_most
+from sigmoid_vit.training.propagation_report import SETTLED, Agreement, advice, says, teach_most
 
 FOLDS = 4  # of the edited images: each is compared with a classifier that learned the others
 LEAST = FOLDS  # edited images
@@ -98,12 +98,12 @@ class Targets:
 
 
 def propagate(network: Network, train: Prepared, maps: EditMaps) -> Propagation:
-    """Propagate edits to the images of `train` that have none in `maps`.
+    """Propagate edits to the images of `train` that have none in `maps` and are not settled.
 
     Raises:
         UserError: fewer than 4 images are edited, or their edits say the same of every cell.
     """
-    edited, unedited = _split(maps.has_edit)
+    edited, unedited = np.flatnonzero(maps.has_edit), np.flatnonzero(~(maps.has_edit | maps.settled))
     if len(edited) < LEAST:
         raise UserError(f"PROPAGATE needs at least {LEAST} edited training images; there are {len(edited)}")
     targets, seed = Targets.of(maps), network.settings.seed
@@ -119,9 +119,9 @@ def propagate(network: Network, train: Prepared, maps: EditMaps) -> Propagation:
     doubted, rest = edited[doubtful].tolist(), np.flatnonzero(~doubtful)
     agreement = Agreement.of(held_out[rest] >= ERASED, truth.subset(rest))
     if not agreement.beats_trivial:
-        return _nothing(targets, train, edited, unedited, agreement, doubted)
+        return _nothing(targets, train, maps, unedited, agreement, doubted)
     found = classifier.erased(network, train, unedited)
-    report = _report(train, edited, doubted, agreement)
+    report = _report(train, maps, doubted, agreement)
     return _written(found, calibrated(found), unedited, targets, train, report, doubted)
 
 
@@ -178,11 +178,6 @@ def _contradicted(probability: Tensor, calibrated: Tensor, truth: EditMaps, enou
     return low & (against.flatten(1).sum(1).numpy() > CONTRADICTED)
 
 
-def _split(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where a mask holds and where it does not."""
-    return np.flatnonzero(mask), np.flatnonzero(~mask)
-
-
 def _expected_overlap(marked: Tensor, probability: Tensor) -> np.ndarray:
     """Expected intersection over union of marked cells [m, gh, gw] with a person's, 0..1 [m].
 
@@ -193,12 +188,13 @@ def _expected_overlap(marked: Tensor, probability: Tensor) -> np.ndarray:
     return (sums[0] / (marked.flatten(1).sum(1) + sums[1]).clamp(min=1e-9)).numpy()
 
 
-def _report(train: Prepared, edited: np.ndarray, doubted: list[int], agreement: Agreement) -> dict:
+def _report(train: Prepared, maps: EditMaps, doubted: list[int], agreement: Agreement) -> dict:
     """What is known before any image is edited."""
     ids, labels, classes = train.part.ids, train.part.labels, train.part.classes
-    without = np.setdiff1d(labels, labels[edited])
+    without = np.setdiff1d(labels, labels[maps.has_edit | maps.unchanged])
     return {
         "agreement": agreement.as_dict(),
+        SETTLED: int((maps.settled & ~maps.has_edit).sum()),
         "look again at": [ids[i] for i in doubted],
         "classes without an edit": [classes[k] for k in without],
     }
@@ -207,7 +203,7 @@ def _report(train: Prepared, edited: np.ndarray, doubted: list[int], agreement: 
 def _nothing(
     targets: Targets,
     train: Prepared,
-    edited: np.ndarray,
+    maps: EditMaps,
     unedited: np.ndarray,
     agreement: Agreement,
     doubted: list[int],
@@ -215,7 +211,7 @@ def _nothing(
     """The outcome where the classifier is no better than the trivial one: no edit."""
     n, grid = len(train), tuple(targets.maps.value.shape[1:])
     none = np.zeros(n)
-    report = _report(train, edited, doubted, agreement)
+    report = _report(train, maps, doubted, agreement)
     report |= {"propagated": 0, "left": {"not better than the commonest kind": len(unedited)}}
     report[EDIT_NEXT] = teach_most(train.part, unedited, none[unedited])
     return Propagation(EditMaps.empty(n, grid), none, doubted, report)
@@ -270,8 +266,7 @@ def save_propagated(
     """
     part, maps = train.part, propagation.maps
     with EditStore(path) as store:
-        newest = {edit.image_id: edit for edit in store.history()}
-        edits = []
+        newest, edits = store.newest_all(), []
         for i, image_id in enumerate(part.ids):
             before = newest.get(image_id)
             if before and before.author != PROPAGATED:

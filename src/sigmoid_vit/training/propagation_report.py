@@ -10,6 +10,7 @@ from sigmoid_vit.edits.maps import EditMaps
 from sigmoid_vit.edits.next_images import EDIT_NEXT
 from sigmoid_vit.training.cell_features import erased_cells
 
+SETTLED = "left by people"  # the key of how many images a person left without an edit
 SHOWN = 5  # names in a line; config.json holds all
 TEACH_MOST = 64  # images that are offered for the next round
 FIRST_ROUND = 32  # edited images that are worth trying before anything else is changed
@@ -95,6 +96,8 @@ def says(report: dict) -> str:
     ]
     reasons = ", ".join(f"{count} {reason}" for reason, count in left.items() if count)
     lines.append(f"  images edited: {report['propagated']}; left without an edit: {reasons or 'none'}")
+    if settled := report[SETTLED]:
+        lines[-1] += f"; besides, {settled} that a person left without one"
     if doubted:
         text = "edits contradict the others and did not teach, look again at"
         lines.append(f"  {len(doubted)} {text}: {_first(doubted)}")
