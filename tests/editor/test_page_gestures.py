@@ -37,6 +37,20 @@ def test_a_rectangle_is_one_drag_and_one_step_of_undo(editor, visit):
     assert [len(marked(each)) for each in history(editor, "030.png")] == [9, 11, 9]
 
 
+def test_an_edit_that_leaves_nothing_says_so(editor, visit):
+    page = visit(editor, "034.png")
+    page.keyboard.press("0")
+    page.keyboard.press("m")
+    drag(page, (0, 0), (5, 5))
+    is_saved(page, 36)
+    shows(page, "#answer", r"\. Every cell is 0: nothing of the image is left to decide by\.$")
+    page.select_option("#scope-layers", "0")
+    shows(page, "#answer", r"\)$")  # the other layers have it all
+    page.keyboard.press("Control+z")
+    page.keyboard.press("Control+z")
+    is_saved(page, 0)
+
+
 def test_a_rectangle_by_keyboard(editor, visit):
     page = visit(editor, "031.png")
     page.locator("#canvas").focus()

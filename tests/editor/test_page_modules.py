@@ -149,6 +149,22 @@ def test_a_polygon_fills_the_cells_whose_centre_it_holds(evaluate, inside):
         assert np.allclose(value, 0.6 * expected)
 
 
+def test_a_polygon_too_small_to_hold_a_centre_means_the_cells_of_its_corners(evaluate):
+    script = """
+        return [true, false].map((inside) => {
+          const grid = new m.Grid([3, 4]);
+          m.fillPolygon(grid, a.map(([x, y]) => ({ x, y })), 0, inside);
+          return [[...grid.edited], grid.isErased];
+        });
+    """
+    points = [[0.9, 1.7], [1.3, 1.7], [1.1, 1.9]]  # in two cells of the row in the middle
+    (within, _), (around, erased) = evaluate("numbers/grid", script, points)
+    assert within == [0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0]
+    assert around == [1 - mark for mark in within]
+    assert not erased
+    assert evaluate("numbers/grid", script, [[-1, 0], [-1, 1], [-2, 1]])[1] == [[1] * 12, True]  # beside it
+
+
 def test_undo_and_redo(evaluate):
     script = """
         const list = new m.UndoList();

@@ -26,6 +26,10 @@ export class Grid {
   get count() {
     return this.edited.reduce((sum, mark) => sum + mark, 0);
   }
+  /** Whether every cell is edited to 0. */
+  get isErased() {
+    return this.count === this.value.length && this.value.every((value) => value === 0);
+  }
 
   set(cell, value) {
     this.value[cell] = Math.min(1, Math.max(0, value));
@@ -87,14 +91,18 @@ export class Stroke {
   }
 }
 
-/** Give the cells whose centre lies inside (or outside) a polygon one value; even-odd rule. */
+/**
+ * Give the cells inside (or outside) a polygon one value. Inside are those whose centre is, by the even-odd
+ * rule; of a polygon that is too small to hold a centre, those that its corners lie in.
+ */
 export function fillPolygon(grid, points, target, inside) {
   const [path, context] = [new Path2D(), new OffscreenCanvas(1, 1).getContext("2d")];
   for (const { x, y } of points) path.lineTo(x, y);
-  grid.value.forEach((_, cell) => {
-    const { x, y } = grid.middle(cell);
-    if (context.isPointInPath(path, x, y, "evenodd") === inside) grid.set(cell, target);
-  });
+  const cells = [...grid.value.keys()];
+  const isInside = ({ x, y }) => context.isPointInPath(path, x, y, "evenodd");
+  const held = cells.filter((cell) => isInside(grid.middle(cell)));
+  const chosen = new Set(held.length ? held : points.map((point) => grid.cellAt(point)));
+  for (const cell of cells) if (chosen.has(cell) === inside) grid.set(cell, target);
 }
 
 function distanceToLine(point, from, to) {

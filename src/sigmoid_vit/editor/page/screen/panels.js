@@ -13,6 +13,7 @@ import { state } from "../work/state.js";
 import { colour } from "./view.js";
 
 const percent = (p) => `${(100 * p).toFixed(1)} %`;
+const twoDigits = (value) => String(Number(value.toPrecision(2))); // a decision map may have a tiny range
 
 /** The most probable class of a prediction, and of the one before it, in one sentence. */
 export function twoAnswers(text, top, facts = {}) {
@@ -75,7 +76,9 @@ function mapShown({ info, session, asked, isExact }) {
 function showFacts() {
   const { info, session, query, grid, note, display } = state;
   const scale = scaleInForce(state);
-  const [low, high] = [scale.low, scale.high].map((value) => value.toFixed(2));
+  const [low, high] = [scale.low, scale.high].map((value) =>
+    scale.isSigned ? twoDigits(value) : value.toFixed(2),
+  );
   const signed = display.fixed ? "nats_fixed" : isFlat(scale) ? "nats_flat" : "nats";
   const edit = waiting(info.id) ? null : info.edit;
   const reason = edit && isLeft(edit) ? edit.note.replace(/^[^:]*/, "") : "";
@@ -119,10 +122,11 @@ function showTools() {
 function showGrid() {
   const { grid, shown, scale, point, cursor } = state;
   const cell = grid.cellAt(point ?? cursor ?? {});
-  const [network, value] = [shown, grid.over(shown)].map((values) => values[cell]?.toFixed(2));
-  const own = scale.isSigned ? t("nats", { value: network }) : network;
   const kind = (grid.edited[cell] ? "edited" : "own") + (scale.isSigned ? "_decision" : "");
-  const text = () => t(`cell_${kind}`, { ...grid.place(cell), own, value });
+  const text = () => {
+    const own = scale.isSigned ? t("nats", { value: twoDigits(shown[cell]) }) : shown[cell].toFixed(2);
+    return t(`cell_${kind}`, { ...grid.place(cell), own, value: grid.over(shown)[cell].toFixed(2) });
+  };
   $("readout").textContent = $("readout").title = cell < 0 ? "" : text();
   $("announce").textContent = point ? "" : $("readout").textContent;
   $("edited-count").textContent = t("edited_cells", { count: grid.count });
@@ -139,14 +143,16 @@ function showSaved(newest) {
 }
 
 function showPrediction() {
-  const { top, info, session, grid } = state;
+  const { top, info, session, grid, scope } = state;
   $("bars").replaceChildren(...barsOf(top));
   const { class: was } = top.reduce((best, each) => (each.before > best.before ? each : best));
   const [{ class: first, p }] = top;
   const [wasRight, isRight] = [was === info.label, first === info.label];
   const badge = t(`badge_${isRight === wasRight ? "" : "turned_"}${isRight ? "right" : "wrong"}`);
   Object.assign($("badge"), { textContent: badge, className: `pill ${isRight ? "good" : "bad"}` });
-  $("answer").textContent = $("answer").title = twoAnswers(grid.count ? "answers" : "answer", top);
+  const answers = twoAnswers(grid.count ? "answers" : "answer", top);
+  const isEmpty = grid.isErased && Object.values(scope).every((part) => part === "all");
+  $("answer").textContent = $("answer").title = isEmpty ? `${answers}. ${t("all_erased")}` : answers;
   $("says").textContent = t("says", { name: session.classes[first], percent: Math.round(100 * p), badge });
 }
 
