@@ -59,8 +59,9 @@ class Propagation:
         unedited = r["propagated"] + sum(r["left"].values())
         if r["propagated"] < ENOUGH * unedited:
             raise UserError(
-                f"{self.says}\nStep 2 does not go on with the few edits alone; {advice(r)}, or train on "
-                "the edits there are with PROPAGATE=false"
+                f"{self.says}\nStep 2 does not go on with the few edits alone; {advice(r)}, or train without "
+                "propagation: PROPAGATE=false with UNEDITED=train keeps the other images as they are, without "
+                "it the edited ones are all it learns from"
             )
 
 
