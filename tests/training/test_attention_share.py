@@ -10,6 +10,7 @@ from helpers.runs import settings, train
 
 from sigmoid_vit.data import load_data
 from sigmoid_vit.edits.maps import EditMaps
+from sigmoid_vit.model.edit import AttentionEdit
 from sigmoid_vit.runs.folder import Run
 from sigmoid_vit.runs.network import Network
 from sigmoid_vit.training.attention_share import attention_share, summary
@@ -40,6 +41,25 @@ def test_the_share_written_out(network):
     assert (share["sigmoid"], share["sigmoid_others"]) == pytest.approx(np.mean(each, 0), rel=1e-4)
 
 
+def test_the_answers_written_out(network):
+    """Of images of which the network is made to call some right, whole or under their edits."""
+    n = 40
+    data = load_data("digits_decoy").val.subset(range(n))
+    maps = EditMaps.empty(n, (4, 4))
+    maps.edited[::2] = maps_of = torch.rand(n // 2, 4, 4, generator=torch.Generator().manual_seed(0)) < 0.5
+    maps.edited[::2, 0, 0], maps_of[:, 0, 0] = True, True
+    network.settings.batch_size = 7
+    images = network.inputs(network.prepare(data), list(range(0, n, 2)))
+    edit = AttentionEdit(torch.zeros(n // 2, 4, 4), maps_of, layers="all", queries="all")
+    with torch.no_grad():
+        whole, erased = network.model(images).argmax(1), network.model(images, edit=edit).argmax(1)
+    data.labels[::2] = torch.where(torch.arange(n // 2) < 15, erased, whole).cpu().numpy()
+    share = attention_share(network, network.prepare(data), maps)
+    assert share["right_erased"] == pytest.approx((erased.cpu().numpy() == data.labels[::2]).mean())
+    assert share["right_whole"] == pytest.approx((whole.cpu().numpy() == data.labels[::2]).mean())
+    assert share["right_erased"] != share["right_whole"]
+
+
 def test_edits_that_keep_everything_have_no_share(network):
     part, maps = network.prepare(load_data("digits_decoy").val.subset(range(3))), EditMaps.empty(3, (4, 4))
     assert attention_share(network, part, maps) is None
@@ -51,12 +71,25 @@ def test_edits_that_keep_everything_have_no_share(network):
     "after, aligned, warns", [(0.5, True, True), (0.4, True, False), (0.5, False, False)]
 )
 def test_attention_that_stayed_is_said(after, aligned, warns):
-    names = ("uniform", "softmax_last", "rollout", "sigmoid", "sigmoid_others")
+    names = ("uniform", "softmax_last", "rollout", "sigmoid", "sigmoid_others", "right_whole", "right_erased")
     before = {"n": 7, "softmax": 0.5, **dict.fromkeys(names, 0.5)}
     text = summary(before, before | {"softmax": after, "sigmoid": 0.01}, aligned)
     assert f"softmax, mean of the layers 0.500 -> {after:.3f}" in text
     assert "sigmoid, of an erased cell 0.500 -> 0.010" in text
     assert ("hardly fell" in text) == warns
+
+
+@pytest.mark.parametrize(
+    "whole, erased, aligned, warns",
+    [(0.6, 0.9, True, True), (0.85, 0.9, True, False), (0.9, 0.6, True, False), (0.6, 0.9, False, False)],
+)
+def test_a_network_that_needs_the_edits_is_said(whole, erased, aligned, warns):
+    names = ("uniform", "softmax", "softmax_last", "rollout", "sigmoid", "sigmoid_others")
+    before = {"n": 7, **dict.fromkeys(names, 0.5), "right_whole": 0.3, "right_erased": 0.2}
+    after = before | {"softmax": 0.1, "right_whole": whole, "right_erased": erased}
+    text = summary(before, after, aligned)
+    assert f"whole 0.300 -> {whole:.3f}; with the erased cells taken away 0.200 -> {erased:.3f}" in text
+    assert ("needs the edits" in text) == warns
 
 
 @pytest.mark.slow

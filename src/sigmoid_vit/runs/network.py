@@ -181,12 +181,27 @@ class Network:
         rank, world = (a.process_index, a.num_processes) if a else (0, 1)
         share = -(-n // world)  # images per process; the last ones are repeated to make it even
         mine = np.arange(rank * share, (rank + 1) * share).clip(max=n - 1)
-        found, under = [], {"edit": edit.to(self.device)} if edit else {}
-        with _eval_mode(self.model), a.autocast() if a else nullcontext():
-            for images in self.batches(part, mine, batch_size):
-                found.append(self.model(images, **under).float())
-        logits = torch.cat(found)
+        logits = self._logits_at(part, mine, batch_size, edit)
         return (gather(logits) if world > 1 else logits)[:n].cpu()
+
+    @torch.no_grad()
+    def logits_under(self, part: Prepared, positions: np.ndarray, edit: AttentionEdit | None) -> Tensor:
+        """Class logits float32 [m, K] of the images at these positions, each with its own edit in force.
+
+        Computed by the process that asks, and by no other one.
+        """
+        return self._logits_at(part, positions, self.batch_size, edit).cpu()
+
+    def _logits_at(
+        self, part: Prepared, positions: np.ndarray, batch_size: int, edit: AttentionEdit | None
+    ) -> Tensor:
+        """An edit of one image is in force for all of them."""
+        found, edit, a = [], edit and edit.to(self.device), self.accelerator
+        with _eval_mode(self.model), a.autocast() if a else nullcontext():
+            for k, images in enumerate(self.batches(part, positions, batch_size)):
+                own = slice(k * batch_size, (k + 1) * batch_size) if edit and len(edit) > 1 else slice(None)
+                found.append(self.model(images, **({"edit": edit[own]} if edit else {})).float())
+        return torch.cat(found)
 
     def predict(self, part: Prepared, batch_size: int | None = None) -> Predictions:
         """The predictions of all images of a part."""

@@ -1,13 +1,17 @@
-"""How much attention lies on the erased cells: what the alignment of Step 2 is to lower, before and after."""
+"""How much attention lies on the erased cells, and what they do to the answers: before and after Step 2."""
 
 import numpy as np
+import torch
 
 from sigmoid_vit.data import Prepared
 from sigmoid_vit.edits.maps import EditMaps
+from sigmoid_vit.model.edit import AttentionEdit
 from sigmoid_vit.runs.network import Network
+from sigmoid_vit.training.alignment import parse_layers
 
 SAMPLE = 200  # images measured, at most, spread evenly over those with an erased cell
 LITTLE = 0.1  # a share that falls by less than this part of itself has hardly fallen
+APART = 0.1  # of the answers: the network needs the edits, if so many more are right with them
 
 
 def attention_share(network: Network, part: Prepared, maps: EditMaps) -> dict | None:
@@ -18,7 +22,9 @@ def attention_share(network: Network, part: Prepared, maps: EditMaps) -> dict | 
     Returns:
         n, and in 0..1: `uniform`, the share of the erased cells among all N tokens; `softmax` (mean of the
         layers), `softmax_last` and `rollout`, the share of the attention on them; `sigmoid` and
-        `sigmoid_others`, the mean sigmoid attention of the erased cells and of the other ones.
+        `sigmoid_others`, the mean sigmoid attention of the erased cells and of the other ones; `right_whole`
+        and `right_erased`, the share of right answers to the whole images, and with the erased cells taken
+        away in the layers and rows that EDIT_LAYERS and EDIT_QUERIES name.
     """
     erased_in = np.flatnonzero(maps.erases)
     if not len(erased_in):
@@ -39,6 +45,12 @@ def attention_share(network: Network, part: Prepared, maps: EditMaps) -> dict | 
         "sigmoid": ((sigmoid * erased).sum((1, 2)) / count).mean(),
         "sigmoid_others": ((sigmoid * (1 - erased)).sum((1, 2)) / others)[some].mean(),
     }
+    s, labels = network.settings, torch.from_numpy(part.part.labels[chosen])
+    scope = dict(layers=parse_layers(s.edit_layers), queries=s.edit_queries)
+    edit = AttentionEdit(maps.value[chosen], maps.erased[chosen], **scope)
+    for name, in_force in (("right_whole", None), ("right_erased", edit)):
+        answers = network.logits_under(part, chosen, in_force).argmax(1)
+        shares[name] = (answers == labels).double().mean()
     return {"n": len(chosen), **{name: value.item() for name, value in shares.items()}}
 
 
@@ -53,8 +65,15 @@ def summary(before: dict, after: dict, aligned: bool) -> str:
         f"(if it were uniform: {before['uniform']:.3f}):\n"
         f"  softmax, mean of the layers {change('softmax')}; last layer {change('softmax_last')}; "
         f"rollout {change('rollout')}\n"
-        f"  sigmoid, of an erased cell {change('sigmoid')}; of another cell {change('sigmoid_others')}"
+        f"  sigmoid, of an erased cell {change('sigmoid')}; of another cell {change('sigmoid_others')}\n"
+        f"right of these images, whole {change('right_whole')}; "
+        f"with the erased cells taken away {change('right_erased')}"
     )
     if aligned and after["softmax"] > (1 - LITTLE) * before["softmax"]:
-        text += "\n  the share hardly fell: attention did not learn the edits"
+        text += "\n  attention on the erased cells hardly fell: it did not learn the edits"
+    if aligned and after["right_erased"] - after["right_whole"] > APART:
+        text += (
+            "\n  the network needs the edits, and in use none is in force: more EPOCHS or a larger "
+            "ATTN_LAMBDA may teach it to do without"
+        )
     return text

@@ -60,8 +60,8 @@ class Propagation:
         if r["propagated"] < ENOUGH * unedited:
             raise UserError(
                 f"{self.says}\nStep 2 does not go on with the few edits alone; {advice(r)}, or train without "
-                "propagation: PROPAGATE=false with UNEDITED=train keeps the other images as they are, without "
-                "it the edited ones are all it learns from"
+                "propagation: PROPAGATE=false with UNEDITED=train keeps the other images as they are; "
+                "without UNEDITED=train, the edited ones are all it learns from"
             )
 
 
