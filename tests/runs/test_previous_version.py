@@ -21,7 +21,8 @@ IDS = ["train/13", "train/51", "train/146"]
 BY_PROPAGATION = np.array([False, False, True])
 
 GONE = {"propagate_steps"}  # propagation trains no network any more
-ADDED = {"group_by": "", "checkpoint_minutes": 10.0, "hung_minutes": 30.0}  # no groups: as it was
+# no groups, no consistency: as it was
+ADDED = {"group_by": "", "checkpoint_minutes": 10.0, "hung_minutes": 30.0, "consistency": 0.0}
 
 
 @pytest.fixture(scope="module")

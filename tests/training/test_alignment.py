@@ -1,6 +1,7 @@
 """The loss of Step 2: the alignment on paper, what unedited cells contribute, and what is injected."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,42 @@ def test_injection_takes_erased_cells_away_and_keeps_the_rest(tmp_path):
     got = HITLLoss(model, settings(tmp_path), inject=True)(images, labels, edit.value, edit.edited)[1]
     edit.edited &= edit.value < 0.5
     torch.testing.assert_close(got, model(images, edit=edit))
+
+
+def test_the_whole_image_is_to_be_answered_as_under_its_edit(tmp_path):
+    """KL to the whole image's answer; the edited pass is the teacher, and gets no gradient from it."""
+    model, images, labels = tiny_model(), torch.randn(2, 3, 32, 32), torch.tensor([1, 3])
+    edit = random_edit(share=0.5)
+    edit.value[:] = 0
+
+    def loss_of(inject=True, **changes):
+        loss = HITLLoss(model, replace(settings(tmp_path), **changes), inject)
+        return loss, lambda: loss(images, labels, edit.value, edit.edited)[0]
+
+    both, plain = loss_of(consistency=0.7)[1](), loss_of(consistency=0.0)[1]()
+    with torch.no_grad():
+        under, whole = (model(images, edit=e).softmax(1) for e in (edit, None))
+    expected = (under * (under.log() - whole.log())).sum(1)
+    assert (expected > 1e-4).all()
+    torch.testing.assert_close(both - plain, 0.7 * expected)
+    (both - plain).sum().backward()
+    got = [p.grad.clone() for p in model.parameters()]
+    model.zero_grad()
+    (0.7 * F.kl_div(model(images).log_softmax(1), under, reduction="sum")).backward()
+    for own, parameter in zip(got, model.parameters(), strict=True):
+        torch.testing.assert_close(own, parameter.grad, atol=1e-5, rtol=1e-3)
+    torch.testing.assert_close(loss_of(False, consistency=0.7)[1](), loss_of(False, consistency=0.0)[1]())
+
+
+def test_half_of_the_updates_see_the_whole_images_and_the_seed_says_which(tmp_path):
+    loss = HITLLoss(tiny_model(), settings(tmp_path), inject=True)
+
+    def drawn(seed):
+        loss.seed(seed)
+        return loss.sees_whole, loss.generator.get_state().tolist()
+
+    assert [drawn(seed) for seed in range(5)] == [drawn(seed) for seed in range(5)]
+    assert 70 < sum(drawn(seed)[0] for seed in range(200)) < 130
 
 
 def test_layers_are_read():

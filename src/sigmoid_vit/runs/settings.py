@@ -31,6 +31,7 @@ STEP_2 = (  # a second round of edits starts from its preset again, not from wha
     "first_step",
     "hitl",
     "attn_lambda",
+    "consistency",
     "attn_loss",
     "edit_layers",
     "edit_queries",
@@ -106,6 +107,9 @@ class Settings:
     first_step: str = option("", "the run to start from; its settings, those above, are the defaults")
     hitl: str = option("full", "preset of the settings below", ("full", "paper"))
     attn_lambda: float = option(1.0, "weight of the alignment loss", low=0)
+    consistency: float = option(
+        1.0, "weight of the consistency loss: the whole image is to be answered as under its edit", low=0
+    )
     attn_loss: str = option("bce", "alignment loss", ("bce", "mse", "kl"))
     edit_layers: str = option("all", "layers that edits apply to: all, last, or indices such as 8,9,10")
     edit_queries: str = option("all", "query rows that edits apply to", ("cls", "all"))
@@ -163,4 +167,5 @@ class Settings:
 def settings_from_dict(values: dict) -> Settings:
     """Settings as a run's config.json holds them."""
     known = {f.name for f in fields(Settings)}
+    values = {"consistency": 0.0, **values}  # runs made before there was such a loss had none
     return Settings(**{name: value for name, value in values.items() if name in known})

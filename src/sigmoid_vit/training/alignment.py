@@ -1,6 +1,10 @@
-"""The loss of Step 2: cross-entropy of the injected pass, and the alignment of attention with the edits.
+"""The loss of Step 2: cross-entropy of the injected pass, alignment of attention, and consistency.
 
 loss of an image = cross-entropy of its injected pass + attn_lambda x alignment loss on its edited cells
+                   + consistency x KL(answer of the injected pass || answer to the whole image)
+
+In use no edit is in force, so the network has to answer to the whole image as it does with the erased cells
+taken away. That takes a second pass, which half of the updates have.
 """
 
 import math
@@ -76,7 +80,7 @@ class HITLLoss(nn.Module):
     """The network, the cross-entropy of its injected pass and the alignment of its attention, in one module.
 
     inject: compute the pass with the erased cells (value below 0.5) taken away. Other edited cells are
-    aligned alone, their attention in the pass is the network's own.
+    aligned alone, their attention in the pass is the network's own. Without it there is no consistency loss.
     """
 
     def __init__(self, model: EditableViT, settings: Settings, inject: bool) -> None:
@@ -84,10 +88,12 @@ class HITLLoss(nn.Module):
         self.model, self.settings, self.inject = model, settings, inject
         self.layers = parse_layers(settings.edit_layers)
         self.generator = torch.Generator()
+        self.sees_whole = True  # whether this update compares with the answers to the whole images
 
     def seed(self, seed: int) -> None:
-        """Of the rows that are sampled next, the same in all processes."""
+        """Of the next update, the same in all processes: rows that are sampled, whole images or not."""
         self.generator.manual_seed(seed)
+        self.sees_whole = bool(torch.randint(2, (), generator=self.generator))
 
     def forward(self, images: Tensor, labels: Tensor, value: Tensor, edited: Tensor) -> tuple[Tensor, Tensor]:
         """Images [B, 3, H, W], labels [B], edits [B, gh, gw] to each image's loss [B] and class logits."""
@@ -98,6 +104,10 @@ class HITLLoss(nn.Module):
         class_logits, logits = self.model.forward_with_attention(images, edit, self.layers, rows)
         align = alignment_loss(logits, value, edited, s.attn_loss, num_prefix)
         loss = F.cross_entropy(class_logits, labels, reduction="none", label_smoothing=s.label_smoothing)
+        if self.inject and self.sees_whole and s.consistency:
+            whole = self.model(images).log_softmax(1)
+            answer = class_logits.detach().softmax(1)  # the edited pass teaches, it does not learn from this
+            loss = loss + s.consistency * F.kl_div(whole, answer, reduction="none").sum(1)
         return loss + s.attn_lambda * align, class_logits
 
     def _rows(self, n: int) -> str | Tensor:

@@ -102,18 +102,23 @@ def variants(model_name: str, img_size: int, batch_size: int, device: torch.devi
 
 
 def hitl_variants(model_name: str, img_size: int, batch_size: int, device: torch.device) -> dict[str, tuple]:
-    """name -> (model, images to loss): Step 1, and Step 2 with either preset, every cell edited."""
+    """name -> (model, images to loss): Step 1, and Step 2 with either preset, every cell edited.
+
+    Half of the updates of the full preset see the whole images as well; both kinds are measured.
+    """
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(batch_size, device=device) % 10
     table = {}
-    for name, preset in {"Step 1": None, "Step 2, paper": "paper", "Step 2, full": "full"}.items():
+    presets = {"Step 1": None, "Step 2, paper": "paper", "Step 2, full": "full"}
+    for name, preset in {**presets, "Step 2, full, whole images as well": "full"}.items():
         model = create_model(model_name, num_classes=10, img_size=img_size).to(device)
         if preset is None:
             loss, edits = ClassificationLoss(model), ()
         else:
             settings = Settings(edits="edits.sqlite", hitl=preset, **PRESETS[preset])
             loss = HITLLoss(model, settings, inject=preset == "full")
+            loss.sees_whole = name.endswith("whole images as well")
             value = torch.rand(batch_size, *model.grid((img_size, img_size)), generator=generator).to(device)
             edits = (value, torch.ones_like(value, dtype=torch.bool))
         table[name] = model, partial(_mean_loss, loss, labels, edits)
