@@ -59,6 +59,20 @@ def test_a_second_round_starts_from_the_preset(paper, tmp_path):
     assert settings(tmp_path, *options, "--hitl", "paper").attn_loss == "mse"
 
 
+def test_pretrained_as_it_was_exported_for_step_1_does_not_undo_it(tmp_path, capsys):
+    for own in ("false", str(tmp_path / "published.pt")):
+        options = finished(tmp_path / "first", settings(tmp_path, "--pretrained", own))
+        for given in (own, "false", "False"):
+            assert settings(tmp_path, *options, "--pretrained", given).pretrained.endswith("first/best.pt")
+            assert f"starts from the weights of FIRST_STEP, so PRETRAINED={given} is left out" in (
+                capsys.readouterr().err
+            )
+        assert settings(tmp_path, *options).pretrained.endswith("first/best.pt")
+        assert settings(tmp_path, *options, "--pretrained", "other.pt").pretrained == "other.pt"
+        assert not capsys.readouterr().err
+    assert settings(tmp_path, "--edits", "e.sqlite", "--pretrained", "false").pretrained == "false"
+
+
 def test_what_step_1_has_learned_is_never_validated_on(paper, tmp_path):
     options = finished(tmp_path / "first", paper)
     second = settings(tmp_path, *options, "--seed", "5")

@@ -1,6 +1,7 @@
 """The command line of `src/train.py`: what is left out comes from FIRST_STEP, the data set or the preset."""
 
 import re
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -50,7 +51,7 @@ class SettingsParser(OptionsParser):
     def _settings(self, given: dict) -> Settings:
         defaults = DATASETS[given.get("dataset", Settings.dataset)].defaults  # the data set's preferences
         if given.get("first_step"):
-            defaults = _inherited(Path(given["first_step"]))
+            given, defaults = _inherited(given)
             _check_split(given, defaults)
         preset = PRESETS[given.get("hitl", Settings.hitl)]
         return Settings(**{**defaults, **preset, **given})
@@ -61,14 +62,22 @@ def _seeded(given: dict, seed: str) -> dict:
     return {k: v.replace("{seed}", seed) if k in paths else v for k, v in given.items()}
 
 
-def _inherited(folder: Path) -> dict:
-    """What Step 2 takes over from the run in `folder`: its settings, and its best weights to start from."""
+def _inherited(given: dict) -> tuple[dict, dict]:
+    """What is left of the options, and what Step 2 takes over: FIRST_STEP's settings and best weights.
+
+    PRETRAINED as it was exported for Step 1 does not undo Step 1: it is left out, and a note says so.
+    """
+    folder = Path(given["first_step"])
     run = Run(folder)
     if not run.config.is_file() or not run.best.is_file():
         raise UserError(f"FIRST_STEP {folder} is not a finished run: it must hold config.json and best.pt")
     first = run.settings()
     kept = {name: value for name, value in asdict(first).items() if name not in NOT_INHERITED}
-    return {**kept, "split_seed": first.cut_seed, "pretrained": str(run.best)}
+    if (start := given.get("pretrained")) is not None and start.lower() in ("false", first.pretrained.lower()):
+        given = {name: value for name, value in given.items() if name != "pretrained"}
+        note = f"note: Step 2 starts from the weights of FIRST_STEP, so PRETRAINED={start} is left out"
+        print(f"{note}; without FIRST_STEP, it would hold", file=sys.stderr)
+    return given, {**kept, "split_seed": first.cut_seed, "pretrained": str(run.best)}
 
 
 def _check_split(given: dict, first: dict) -> None:
