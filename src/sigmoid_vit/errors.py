@@ -37,7 +37,7 @@ def run(main: Callable[[], None]) -> None:
             signal.signal(signal.SIGTERM, before)
             atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)
     except UserError as error:
-        if os.environ.get("LOCAL_RANK", "0") != "0":
+        if not speaks():
             time.sleep(PATIENCE)
         if error.exit_code == 1:
             sys.exit(f"error: {error}")
@@ -47,7 +47,12 @@ def run(main: Callable[[], None]) -> None:
         sys.exit("interrupted")
 
 
+def speaks() -> bool:
+    """Whether this process is the one of its computer that says what all of them have to say."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
 def _end(number: int, _: object) -> None:
-    if os.environ.get("LOCAL_RANK", "0") == "0":
+    if speaks():
         print("ended by SIGTERM", file=sys.stderr)
     sys.exit(128 + number)

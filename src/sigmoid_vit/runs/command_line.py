@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from sigmoid_vit.data import DATASETS
-from sigmoid_vit.errors import UserError
+from sigmoid_vit.errors import UserError, speaks
 from sigmoid_vit.options import OptionsParser
 from sigmoid_vit.runs.folder import Run
 from sigmoid_vit.runs.settings import NOT_INHERITED, PRESETS, Settings
@@ -73,10 +73,14 @@ def _inherited(given: dict) -> tuple[dict, dict]:
         raise UserError(f"FIRST_STEP {folder} is not a finished run: it must hold config.json and best.pt")
     first = run.settings()
     kept = {name: value for name, value in asdict(first).items() if name not in NOT_INHERITED}
-    if (start := given.get("pretrained")) is not None and start.lower() in ("false", first.pretrained.lower()):
+    if (start := given.get("pretrained")) is not None and start.lower() in (
+        "false",
+        first.pretrained.lower(),
+    ):
         given = {name: value for name, value in given.items() if name != "pretrained"}
         note = f"note: Step 2 starts from the weights of FIRST_STEP, so PRETRAINED={start} is left out"
-        print(f"{note}; without FIRST_STEP, it would hold", file=sys.stderr)
+        if speaks():
+            print(f"{note}; without FIRST_STEP, it would hold", file=sys.stderr)
     return given, {**kept, "split_seed": first.cut_seed, "pretrained": str(run.best)}
 
 
