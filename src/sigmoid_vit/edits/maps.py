@@ -39,9 +39,7 @@ class EditMaps:
     edited: Tensor  # bool [n, gh, gw]
     propagated: np.ndarray | None = None  # bool [n], by propagation and not by a person; None: all by people
     unchanged: np.ndarray | None = None  # bool [n], a person looked and nothing is edited; None: no image
-    settled: np.ndarray | None = (
-        None  # bool [n], what a person said last holds, be it no edit; None: no image
-    )
+    settled: np.ndarray | None = None  # bool [n], a person's word is the newest; None: no image
 
     def __post_init__(self) -> None:
         for name in ("propagated", "unchanged", "settled"):

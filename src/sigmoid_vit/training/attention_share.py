@@ -74,6 +74,6 @@ def summary(before: dict, after: dict, aligned: bool) -> str:
     if aligned and after["right_erased"] - after["right_whole"] > APART:
         text += (
             "\n  the network needs the edits, and in use none is in force: more EPOCHS or a larger "
-            "ATTN_LAMBDA may teach it to do without"
+            "CONSISTENCY or ATTN_LAMBDA may teach it to do without"
         )
     return text
